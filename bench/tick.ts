@@ -1,0 +1,114 @@
+// What the loop itself costs per tick, on a device that takes no time: node --import tsx bench/tick.ts [--json]
+//
+// Every row decodes, rows are refilled from a queue that never runs dry, and relay prefills ahead in chunks. The
+// clock runs around tick() as a whole, promises included; the device's share is filling one array.
+
+import { parseArgs } from 'node:util';
+import { Loop, POLICY_NAMES, type PolicyName } from '../src/loop/loop.ts';
+import { Request, type RequestOptions } from '../src/loop/request.ts';
+import { workload } from '../src/loop/workloads.ts';
+import type { NativeEngine, Sampling } from '../src/native.ts';
+
+const ROWS = [1, 8, 64, 256, 1024];
+const WARMUP = 1000; // ticks
+const CONTEXT = 1024;
+
+const SAMPLING: Sampling = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 0,
+  logprobs: 0,
+  minTokens: 0,
+  stopTokens: new Int32Array(),
+  biasTokens: new Int32Array(),
+  biasValues: new Float32Array(),
+};
+
+function instant(slots: number): NativeEngine {
+  return {
+    device: 'none',
+    isa: 'none',
+    threads: 0,
+    weights: 'none',
+    kv: 'none',
+    weightBytes: 0,
+    slotBytes: 0,
+    slots,
+    step: async (_plan, result) => void result.sampled.fill(7),
+    close: async () => {},
+  };
+}
+
+interface Row {
+  readonly policy: PolicyName;
+  readonly rows: number;
+  readonly p50: number; // microseconds
+  readonly p99: number;
+  readonly mean: number;
+  readonly generated: number; // per tick, as all that follow
+  readonly prompt: number;
+  readonly movedSlots: number;
+  readonly preemptions: number;
+}
+
+async function measure(policy: PolicyName, rows: number, ticks: number): Promise<Row> {
+  const loop = new Loop(instant(rows * CONTEXT), {
+    rows,
+    context: CONTEXT,
+    stepTokens: rows + 512,
+    policy,
+    admission: 'optimistic',
+    queueRequests: 1e6,
+    queueTokens: 1e9,
+    onToken: () => {},
+    onFinish: () => {},
+  });
+  const wanted: RequestOptions[] = workload('heavy-tail', { requests: 1000, seed: 1, context: CONTEXT }).map((one) => ({
+    prompt: new Int32Array(one.promptTokens).fill(5),
+    maxTokens: one.outputTokens,
+    stopTokens: new Set(),
+    minTokens: 0,
+    sampling: SAMPLING,
+  }));
+  const micros = new Float64Array(ticks);
+  let before = loop.stats();
+  for (let tick = -WARMUP, id = 0; tick < ticks; tick++) {
+    while (loop.queue.length < 2 * rows) loop.add(new Request(id, wanted[id++ % wanted.length]!));
+    if (tick === 0) before = loop.stats();
+    const start = performance.now();
+    await loop.tick();
+    if (tick >= 0) micros[tick] = (performance.now() - start) * 1000;
+  }
+  const after = loop.stats();
+  const each = (count: (stats: typeof after) => number) => (count(after) - count(before)) / ticks;
+  micros.sort();
+  return {
+    policy,
+    rows,
+    p50: micros[Math.floor(ticks * 0.5)]!,
+    p99: micros[Math.floor(ticks * 0.99)]!,
+    mean: micros.reduce((sum, one) => sum + one, 0) / ticks,
+    generated: each((stats) => stats.tokens.generated),
+    prompt: each((stats) => stats.tokens.prompt),
+    movedSlots: each((stats) => stats.movedSlots),
+    preemptions: each((stats) => stats.preemptions),
+  };
+}
+
+const { values } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
+const results: Row[] = [];
+for (const policy of POLICY_NAMES) {
+  for (const rows of ROWS) results.push(await measure(policy, rows, rows >= 256 ? 2000 : 10_000));
+}
+if (values.json) console.log(JSON.stringify({ unit: 'microseconds per tick', results }, undefined, 2));
+else {
+  const rounded = results.map((row) =>
+    Object.fromEntries(Object.entries(row).map(([name, value]) => [name, typeof value === 'number' ? +value.toFixed(2) : value])),
+  );
+  console.table(rounded);
+}

@@ -1,0 +1,70 @@
+#include "core/model.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/error.h"
+
+namespace baton {
+
+Model::Model(std::unique_ptr<Backend> backend, const BackendOptions& options, Weights weights)
+    : backend_(std::move(backend)),
+      config_(options.config),
+      limits_{options.slots, options.rows, options.step_tokens, options.context, options.config.vocabulary},
+      weights_(std::move(weights)),
+      weight_bytes_(weights_.bytes()) {
+  const int32_t tokens = options.step_tokens;
+  const int32_t logit_rows = std::min(options.rows, kLogitRows);
+  x_ = backend_->rows(tokens, config_.hidden);
+  qkv_ = backend_->rows(tokens, config_.qkv_width());
+  attended_ = backend_->rows(tokens, config_.q_width());
+  gate_up_ = backend_->rows(tokens, 2 * config_.intermediate);
+  selected_ = backend_->rows(logit_rows, config_.hidden);
+  logits_ = backend_->rows(logit_rows, config_.vocabulary);
+  normed_ = backend_->operand(tokens, config_.hidden, options.weights);
+  attended_operand_ = backend_->operand(tokens, config_.q_width(), options.weights);
+  activated_ = backend_->operand(tokens, config_.intermediate, options.weights);
+  selected_normed_ = backend_->operand(logit_rows, config_.hidden, options.weights);
+}
+
+void Model::step(const StepPlan& plan, const StepResult& result) {
+  check(plan, limits_);
+  const size_t rows = size_t(limits_.rows);
+  REQUIRE(result.sampled.size() >= rows && result.logprobs.size() >= rows &&
+              result.top_tokens.size() >= rows * kTopLogprobs && result.top_logprobs.size() >= rows * kTopLogprobs,
+          "INVALID_ARGUMENT", "result: expected room for " + std::to_string(limits_.rows) + " rows");
+  backend_->begin(plan);
+  if (!plan.runs.empty()) forward(x_.first(int32_t(plan.tokens.size())), plan, result);
+  backend_->sync();
+}
+
+void Model::forward(Rows x, const StepPlan& plan, const StepResult& result) {
+  Backend& on = *backend_;
+  const Rows qkv = qkv_.first(x.count), attended = attended_.first(x.count), gate_up = gate_up_.first(x.count);
+  on.embedding(x, *weights_.embedding);
+  for (int32_t layer = 0; layer < config_.layers; layer++) {
+    const LayerWeights& weights = weights_.layers[size_t(layer)];
+    on.rms_norm(*normed_, x, *weights.attention_norm, config_.rms_eps);
+    on.matmul(qkv, *normed_, *weights.qkv, weights.qkv_bias.get());
+    on.kv_append(qkv, layer, weights.q_norm.get(), weights.k_norm.get());
+    on.attention(attended, qkv, layer);
+    on.convert(*attended_operand_, attended);
+    on.matmul_add(x, *attended_operand_, *weights.output);
+    on.rms_norm(*normed_, x, *weights.mlp_norm, config_.rms_eps);
+    on.matmul(gate_up, *normed_, *weights.gate_up, nullptr);
+    on.swiglu(*activated_, gate_up);
+    on.matmul_add(x, *activated_, *weights.down);
+  }
+  const auto sampled = [](const Run& run) { return run.row != -1; };
+  const int32_t count = int32_t(std::count_if(plan.runs.begin(), plan.runs.end(), sampled));
+  for (int32_t first = 0; first < count; first += kLogitRows) {
+    const int32_t rows = std::min(kLogitRows, count - first);
+    const Rows selected = selected_.first(rows), logits = logits_.first(rows);
+    on.select_sampled(selected, x, first);
+    on.rms_norm(*selected_normed_, selected, *weights_.norm, config_.rms_eps);
+    on.matmul(logits, *selected_normed_, weights_.head(), nullptr);
+    on.sample(result, logits, first);
+  }
+}
+
+}  // namespace baton

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace baton {
+
+enum class TensorType { f32, bf16, f16 };
+
+// A row-major [rows, columns] tensor in host memory, usually a mapped file. A vector has rows 1. Owns nothing.
+struct TensorView {
+  const std::byte* data;
+  TensorType type;
+  int32_t rows;
+  int32_t columns;
+};
+
+float bf16_to_float(uint16_t bits);
+uint16_t float_to_bf16(float value);  // nearest even; NaN stays NaN
+float f16_to_float(uint16_t bits);
+
+}  // namespace baton

@@ -1,0 +1,47 @@
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+#pragma GCC diagnostic ignored "-Wuninitialized"  // g++ 12 on its own AVX-512 intrinsics (GCC bug 105593)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC push_options
+#pragma GCC target("amx-tile,amx-bf16,amx-int8,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+
+namespace baton::cpu {
+namespace {
+
+#include "cpu/vector_avx512.inl"
+#include "cpu/vector.inl"
+#include "cpu/norm_vector.inl"
+#include "cpu/matmul_vector.inl"
+#include "cpu/attention_vector.inl"
+#include "cpu/sample_vector.inl"
+
+// Weights asked for ahead of their use. 8 KiB was the best of 0, 4, 8 and 16 KiB for one row on a 2-core Xeon (2026-11).
+constexpr int kTilePrefetchBytes = 8192;
+// Rows of int8 up to which AVX-512 VNNI is at least as quick as AMX (same machine, 2026-11).
+constexpr int kFewRows = 2;
+
+#include "cpu/attention_amx.inl"
+#include "cpu/matmul_amx.inl"
+
+}  // namespace
+
+const Kernels& amx_kernels() {
+  static const Kernels kernels = {
+      Isa::amx, rms_norm, swiglu, rope, amx_matmul_kernels(), amx_attention_kernels(), sample_kernels(),
+  };
+  return kernels;
+}
+
+}  // namespace baton::cpu
+
+#pragma GCC pop_options
+
+#endif

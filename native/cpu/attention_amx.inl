@@ -1,0 +1,230 @@
+// Attention on AMX for bf16 keys and values; f32 ones use AVX-512. The lanes of a block are the columns of a tile:
+//   scores  S^T [32 keys, 16 lanes] = K Q^T, key rows straight from the cache, Q^T packed once per block
+//   weights P = e^(S − largest) down the columns, one lane per vector lane, rounded to bf16 and turned to [lanes, 32 keys]
+//   values  O [lanes, 64 dimensions] += P V, value pairs straight from the cache
+// Each lane's sums run over head_dim and over positions in tile order, whatever lies in the other lanes. q and the weights
+// are rounded to bf16; the sum of weights is that of the rounded ones.
+
+// Tiles of 16 rows of 64 bytes, but `lanes` rows in those that hold lanes as rows: 0 to 3 and 4.
+LANE_OP void configure_attention_tiles(int lanes) {
+  struct alignas(64) {
+    uint8_t palette = 1;
+    uint8_t start_row = 0;
+    uint8_t reserved[14] = {};
+    uint16_t row_bytes[16] = {};
+    uint8_t rows[16] = {};
+  } shapes;
+  for (int i = 0; i < 8; i++) {
+    shapes.row_bytes[i] = 64;
+    shapes.rows[i] = uint8_t(i <= 4 ? lanes : 16);
+  }
+  asm volatile("" ::"r"(&shapes) : "memory");  // g++ 12 does not know that the instruction reads memory
+  _tile_loadconfig(&shapes);
+}
+
+// Turns 16 rows of 16 dwords, in place.
+LANE_OP void transpose(__m512i* r) {
+  __m512i t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+  }
+  for (int i = 0; i < 4; i++) {
+    t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+    t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+    t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+    t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+  }
+  for (int i = 0; i < 4; i++) {
+    r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+    r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+    r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+    r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+  }
+}
+
+// q of all lanes / sqrt(head_dim) as tiles of 32 dimensions: [pair][lane][2]. Lanes beyond the last are zero.
+static inline void pack_lanes(const AttentionTask& task, uint16_t* tiles) {
+  const F16 scale = set1(1 / std::sqrt(float(task.head_dim)));
+  for (int d = 0; d < task.width; d += 32, tiles += kLanes * 32) {
+    __m512i rows[kLanes];
+    const int low = std::clamp(task.head_dim - d, 0, 16);
+    const int high = std::clamp(task.head_dim - d - 16, 0, 16);
+    for (int lane = 0; lane < kLanes; lane++) {
+      alignas(64) uint16_t row[32] = {};
+      if (lane < task.lanes) {
+        store_bf16(row, mul(load_first(task.q[lane] + d, low, zero()), scale));
+        store_bf16(row + 16, mul(load_first(task.q[lane] + d + 16, high, zero()), scale));
+      }
+      rows[lane] = _mm512_load_si512(row);
+    }
+    transpose(rows);
+    for (int pair = 0; pair < 16; pair++) _mm512_store_si512(tiles + pair * 32, rows[pair]);
+  }
+}
+
+// The first `count` keys of a tile of values, as pairs from the tile's own first key on, zero beyond: [pair][vectors * 16][2].
+// paired: that key is the first of its pair in `rows` too.
+static inline void copy_values(const uint16_t* rows, int width, bool paired, int count, int vectors, uint16_t* copy) {
+  for (int key = 0; key < kTileKeys; key += 2, rows += 2 * width) {
+    for (int v = 0; v < vectors; v++, copy += 32) {
+      __m512i pair = _mm512_setzero_si512();
+      if (key < count) pair = _mm512_loadu_si512(rows + v * 32);
+      if (!paired) {
+        pair = _mm512_srli_epi32(pair, 16);
+        if (key + 1 < count) {
+          pair = _mm512_or_si512(pair, _mm512_slli_epi32(_mm512_loadu_si512(rows + 2 * width + v * 32), 16));
+        }
+      } else if (key + 1 >= count) {
+        pair = _mm512_and_si512(pair, _mm512_set1_epi32(0xffff));
+      }
+      _mm512_store_si512(copy, pair);
+    }
+  }
+}
+
+// 2^x for x up to 0, relative error below 5e-6 (it is rounded to bf16 anyway); 0 far below, NaN for NaN.
+LANE_OP __m512 power_of_two(__m512 x) {
+  const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 r = _mm512_sub_ps(x, n);
+  __m512 p = _mm512_set1_ps(9.6181291e-3f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5504109e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022651e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+  return _mm512_scalef_ps(p, n);
+}
+
+static inline void tile_split(const AttentionTask& task, int begin, int count, const uint16_t* q, Partial out) {
+  constexpr int kWeightTile = kLanes * kTileKeys;
+  alignas(64) float scores[kSplit * kLanes];          // [key][lane]
+  alignas(64) uint16_t weights[kSplit * kLanes];      // [tile][lane][32 keys]
+  const int tiles = (count + kTileKeys - 1) / kTileKeys;
+  const int width = task.width;
+  const int64_t slot = task.slot + begin;
+
+  // Scores. Keys beyond the last position are read and weigh nothing below.
+  configure_attention_tiles(kLanes);
+  const uint16_t* keys = reinterpret_cast<const uint16_t*>(task.keys) + slot * width;
+  for (int tile = 0; tile < tiles; tile++, keys += kTileKeys * width) {
+    _tile_zero(0);
+    _tile_zero(1);
+    for (int d = 0; d < width; d += 32) {
+      _tile_loadd(2, q + d * kLanes, 64);
+      _tile_loadd(3, keys + d, width * 2);
+      _tile_dpbf16ps(0, 3, 2);
+      _tile_loadd(4, keys + 16 * width + d, width * 2);
+      _tile_dpbf16ps(1, 4, 2);
+    }
+    _tile_stored(0, scores + tile * kTileKeys * kLanes, 64);
+    _tile_stored(1, scores + (tile * kTileKeys + 16) * kLanes, 64);
+  }
+  asm volatile("" ::: "memory");
+
+  // Weights
+  alignas(64) int32_t seen[kLanes];
+  for (int lane = 0; lane < kLanes; lane++) {
+    seen[lane] = lane < task.lanes ? std::clamp(task.position[lane] + 1 - begin, 0, count) : count;
+  }
+  const __m512i limits = _mm512_load_si512(seen);
+  const auto sees = [&](int key) { return _mm512_cmpgt_epi32_mask(limits, _mm512_set1_epi32(key)); };
+  const int seen_by_all = seen[0];
+  F16 tops[4] = {set1(-INFINITY), set1(-INFINITY), set1(-INFINITY), set1(-INFINITY)};
+  int key = 0;
+  for (; key + 4 <= seen_by_all; key += 4) {
+    for (int i = 0; i < 4; i++) tops[i] = max(load(scores + (key + i) * kLanes), tops[i]);
+  }
+  for (; key < count; key++) {
+    tops[0].v = _mm512_mask_max_ps(tops[0].v, sees(key), load(scores + key * kLanes).v, tops[0].v);
+  }
+  const F16 top = max(max(tops[0], tops[1]), max(tops[2], tops[3]));
+  const F16 log2_e = set1(1.44269504f);
+  const F16 shift = sub(zero(), mul(top, log2_e));
+  const __m512i half = _mm512_set1_epi32(0x8000);
+  const __m512i upper = _mm512_set1_epi32(int(0xffff0000));
+  const auto weight = [&](int key) {  // as bf16 in the upper half: nearest, since a weight is positive
+    const __m512 exact = power_of_two(fma(load(scores + key * kLanes), log2_e, shift).v);
+    const __m512i bits = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(exact), half), upper);
+    return key < seen_by_all ? bits : _mm512_maskz_mov_epi32(sees(key), bits);
+  };
+  F16 total = zero();
+  for (int tile = 0; tile < tiles; tile++) {
+    __m512i pairs[16];
+    for (int pair = 0; pair < 16; pair++) {
+      const __m512i a = weight(tile * kTileKeys + pair * 2);
+      const __m512i b = weight(tile * kTileKeys + pair * 2 + 1);
+      total = add(total, add({_mm512_castsi512_ps(a)}, {_mm512_castsi512_ps(b)}));
+      pairs[pair] = _mm512_or_si512(_mm512_srli_epi32(a, 16), b);
+    }
+    transpose(pairs);
+    for (int lane = 0; lane < kLanes; lane++) _mm512_store_si512(weights + tile * kWeightTile + lane * 32, pairs[lane]);
+  }
+  store(out.largest, top);
+  store(out.sum, total);
+
+  // Values. A tile that does not begin with a pair, or has keys beyond the last position, is copied with zeros there.
+  configure_attention_tiles(task.lanes);
+  const bool paired = slot % 2 == 0;
+  const int whole = paired ? count / kTileKeys : 0;
+  const uint16_t* values = reinterpret_cast<const uint16_t*>(task.values) + slot / 2 * 2 * width;
+  for (int d = 0; d < width; d += 64) {
+    const bool two = width - d <= 32;  // vectors of 16 dimensions: two or four
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int tile = 0; tile < tiles; tile++) {
+      const uint16_t* rows = values + tile * kTileKeys * width + 2 * d;
+      int64_t stride = width * 4;
+      alignas(64) uint16_t copy[kTileKeys * 64];
+      if (tile >= whole) {
+        const int vectors = two ? 2 : 4;
+        copy_values(rows, width, paired, std::min(kTileKeys, count - tile * kTileKeys), vectors, copy);
+        rows = copy;
+        stride = vectors * 64;
+      }
+      asm volatile("" ::: "memory");
+      _tile_loadd(4, weights + tile * kWeightTile, 64);
+      _tile_loadd(5, rows, stride);
+      _tile_dpbf16ps(0, 4, 5);
+      _tile_loadd(6, rows + 32, stride);
+      _tile_dpbf16ps(1, 4, 6);
+      if (two) continue;
+      _tile_loadd(5, rows + 64, stride);
+      _tile_dpbf16ps(2, 4, 5);
+      _tile_loadd(6, rows + 96, stride);
+      _tile_dpbf16ps(3, 4, 6);
+    }
+    float* to = out.values + d;
+    _tile_stored(0, to, width * 4);
+    _tile_stored(1, to + 16, width * 4);
+    if (two) continue;
+    _tile_stored(2, to + 32, width * 4);
+    _tile_stored(3, to + 48, width * 4);
+  }
+  asm volatile("" ::: "memory");
+}
+
+static void tile_attend(const AttentionTask& task, Partial out) {
+  alignas(64) uint16_t q[kLanes * kMaxHeadDim];
+  alignas(64) float memory[Partial::floats(kLanes, kMaxHeadDim)];
+  pack_lanes(task, q);
+  for (int begin = task.begin; begin < task.end; begin += kSplit) {
+    const Partial split = begin == task.begin ? out : Partial::in(memory);
+    tile_split(task, begin, std::min(kSplit, task.end - begin), q, split);
+    if (begin > task.begin) merge(out, split, task.lanes, task.width);
+  }
+  _tile_release();  // a live tile state makes every switch of threads save 8 KiB
+}
+
+static AttentionKernels amx_attention_kernels() {
+  AttentionKernels kernels = attention_kernels();
+  kernels.attend_bf16 = tile_attend;
+  return kernels;
+}

@@ -1,0 +1,37 @@
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+
+namespace baton::cpu {
+namespace {
+
+#include "cpu/vector_avx2.inl"
+#include "cpu/vector.inl"
+#include "cpu/norm_vector.inl"
+#include "cpu/matmul_vector.inl"
+#include "cpu/attention_vector.inl"
+#include "cpu/sample_vector.inl"
+
+}  // namespace
+
+const Kernels& avx2_kernels() {
+  static const Kernels kernels = {
+      Isa::avx2, rms_norm, swiglu, rope, matmul_kernels(), attention_kernels(), sample_kernels(),
+  };
+  return kernels;
+}
+
+}  // namespace baton::cpu
+
+#pragma GCC pop_options
+
+#endif

@@ -1,0 +1,39 @@
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "cpu/kernels.h"
+
+#pragma GCC diagnostic ignored "-Wuninitialized"  // g++ 12 on its own AVX-512 intrinsics (GCC bug 105593)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")
+
+namespace baton::cpu {
+namespace {
+
+#include "cpu/vector_avx512.inl"
+#include "cpu/vector.inl"
+#include "cpu/norm_vector.inl"
+#include "cpu/matmul_vector.inl"
+#include "cpu/attention_vector.inl"
+#include "cpu/sample_vector.inl"
+
+}  // namespace
+
+const Kernels& avx512_kernels() {
+  static const Kernels kernels = {
+      Isa::avx512, rms_norm, swiglu, rope, matmul_kernels(), attention_kernels(), sample_kernels(),
+  };
+  return kernels;
+}
+
+}  // namespace baton::cpu
+
+#pragma GCC pop_options
+
+#endif

@@ -1,0 +1,204 @@
+#include "cpu/backend.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace baton::cpu {
+
+namespace {
+
+// Values below which a loop over rows is not worth sharing: a few microseconds of work.
+constexpr int64_t kSharedValues = 32768;
+constexpr int32_t kRowsPerIndex = 4;
+
+struct PackedVector final : Vector {
+  std::vector<float> values;
+};
+
+const float* values_of(const Vector* vector) {
+  return vector == nullptr ? nullptr : static_cast<const PackedVector*>(vector)->values.data();
+}
+
+float* row_of(Rows rows, int64_t row) { return static_cast<float*>(rows.data) + row * rows.width; }
+
+// Calls body(row, thread) for every row, shared out when there is enough to do.
+template <typename Body>
+void for_rows(ThreadPool& pool, int32_t rows, int64_t width, const Body& body) {
+  if (rows * width < kSharedValues) {
+    for (int32_t row = 0; row < rows; row++) body(row, 0);
+    return;
+  }
+  pool.run((rows + kRowsPerIndex - 1) / kRowsPerIndex, [&](int32_t index, int32_t thread) {
+    const int32_t end = std::min(rows, (index + 1) * kRowsPerIndex);
+    for (int32_t row = index * kRowsPerIndex; row < end; row++) body(row, thread);
+  });
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(const BackendOptions& options, const CpuOptions& cpu)
+    : options_(options),
+      kernels_(kernels(parse_isa(cpu.isa))),
+      pool_(cpu.threads > 0 ? cpu.threads : cpu_device().cores),
+      cache_({options.config.layers, options.config.kv_heads, options.config.head_dim, options.slots, options.kv}),
+      sampler_(options.rows, options.config.vocabulary, kernels_.sample),
+      rope_table_(size_t(options.context) * size_t(options.config.head_dim)),
+      row_scratch_(size_t(pool_.size())) {
+  fill_rope_table(options.config, rope_table_.data(), options.context);
+  const int32_t widest = std::max({options.config.hidden, options.config.intermediate, options.config.q_width()});
+  for (std::vector<float>& scratch : row_scratch_) scratch.resize(size_t(widest));
+  for (std::vector<int32_t>* list : {&tokens_, &positions_, &slots_}) list->reserve(size_t(options.step_tokens));
+}
+
+std::unique_ptr<Matrix> CpuBackend::matrix(std::span<const TensorView> parts, WeightType type) {
+  return pack(parts, type, pool_);
+}
+
+std::unique_ptr<Vector> CpuBackend::vector(std::span<const TensorView> parts) {
+  auto vector = std::make_unique<PackedVector>();
+  for (const TensorView& part : parts) {
+    std::vector<float> values(size_t(part.columns));
+    read_row(part, 0, values.data());
+    vector->values.insert(vector->values.end(), values.begin(), values.end());
+  }
+  vector->size = int32_t(vector->values.size());
+  return vector;
+}
+
+Rows CpuBackend::rows(int32_t count, int32_t width) {
+  rows_.emplace_back(size_t(count) * size_t(width) * sizeof(float), "activations");
+  return {rows_.back().data(), count, width};
+}
+
+std::unique_ptr<Operand> CpuBackend::operand(int32_t capacity, int32_t width, WeightType type) {
+  return std::make_unique<PackedOperand>(capacity, width, type, kernels_);
+}
+
+void CpuBackend::write(Rows to, std::span<const float> values) {
+  memcpy(to.data, values.data(), values.size_bytes());
+}
+
+void CpuBackend::read(std::span<float> values, Rows from) { memcpy(values.data(), from.data, values.size_bytes()); }
+
+void CpuBackend::read(std::span<float> values, const Operand& from) {
+  const auto& operand = static_cast<const PackedOperand&>(from);
+  for (int32_t row = 0; row < operand.count; row++) operand.unpack(row, &values[size_t(row) * size_t(operand.width)]);
+}
+
+void CpuBackend::begin(const StepPlan& plan) {
+  cache_.apply(plan.moves, pool_);
+  for (const RowMove& move : plan.row_moves) sampler_.move(move);
+  for (const RowStart& start : plan.starts) sampler_.start(start);
+
+  runs_.assign(plan.runs.begin(), plan.runs.end());
+  tokens_.assign(plan.tokens.begin(), plan.tokens.end());
+  positions_.clear();
+  slots_.clear();
+  sampled_.clear();
+  last_.clear();
+  for (const Run& run : runs_) {
+    if (run.row >= 0) sampled_.push_back(int32_t(last_.size()));
+    for (int32_t position = run.position; position < run.position + run.count; position++) {
+      positions_.push_back(position);
+      slots_.push_back(run.offset + run.masked + position);
+    }
+    last_.push_back(int32_t(positions_.size()) - 1);
+  }
+}
+
+void CpuBackend::embedding(Rows out, const Matrix& table) {
+  const auto& matrix = static_cast<const PackedMatrix&>(table);
+  for_rows(pool_, out.count, out.width, [&](int32_t row, int32_t) {
+    matrix.unpack(tokens_[size_t(row)], row_of(out, row));
+  });
+}
+
+template <typename Make>
+void CpuBackend::pack_rows(Operand& out, int32_t rows, const Make& make) {
+  auto& operand = static_cast<PackedOperand&>(out);
+  assert(rows <= operand.capacity);
+  operand.count = rows;
+  for_rows(pool_, rows, operand.width, [&](int32_t row, int32_t thread) {
+    operand.pack(row, make(row, row_scratch_[size_t(thread)].data()));
+  });
+}
+
+void CpuBackend::rms_norm(Operand& out, Rows x, const Vector& weight, float eps) {
+  pack_rows(out, x.count, [&](int32_t row, float* scratch) {
+    kernels_.rms_norm(scratch, row_of(x, row), values_of(&weight), x.width, eps);
+    return scratch;
+  });
+}
+
+void CpuBackend::convert(Operand& out, Rows x) {
+  pack_rows(out, x.count, [&](int32_t row, float*) { return row_of(x, row); });
+}
+
+void CpuBackend::swiglu(Operand& out, Rows gate_up) {
+  const int32_t width = gate_up.width / 2;
+  pack_rows(out, gate_up.count, [&](int32_t row, float* scratch) {
+    const float* gate = row_of(gate_up, row);
+    kernels_.swiglu(scratch, gate, gate + width, width);
+    return scratch;
+  });
+}
+
+void CpuBackend::matmul(Rows out, const Operand& x, const Matrix& w, const Vector* bias) {
+  multiply(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(w), row_of(out, 0), out.width,
+           values_of(bias), false);
+}
+
+void CpuBackend::matmul_add(Rows out, const Operand& x, const Matrix& w) {
+  multiply(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(w), row_of(out, 0), out.width,
+           nullptr, true);
+}
+
+void CpuBackend::kv_append(Rows qkv, int32_t layer, const Vector* q_norm, const Vector* k_norm) {
+  const ModelConfig& config = options_.config;
+  const int32_t head_dim = config.head_dim;
+  const int32_t turned = config.heads + config.kv_heads;  // q and k, one head after another
+  for_rows(pool_, qkv.count, qkv.width, [&](int32_t token, int32_t) {
+    float* q = row_of(qkv, token);
+    const float* cosines = &rope_table_[size_t(positions_[size_t(token)]) * size_t(head_dim)];
+    for (int32_t head = 0; head < turned; head++) {
+      float* x = q + head * head_dim;
+      const float* norm = values_of(head < config.heads ? q_norm : k_norm);
+      if (norm != nullptr) kernels_.rms_norm(x, x, norm, head_dim, config.rms_eps);
+      kernels_.rope(x, cosines, cosines + head_dim / 2, head_dim);
+    }
+    const float* k = q + config.q_width();
+    const float* v = k + config.kv_width();
+    for (int32_t head = 0; head < config.kv_heads; head++) {
+      cache_.append(layer, head, slots_[size_t(token)], k + head * head_dim, v + head * head_dim);
+    }
+  });
+}
+
+void CpuBackend::attention(Rows out, Rows qkv, int32_t layer) {
+  attention_scratch_.attention(cache_, kernels_.attention, pool_, runs_, layer, options_.config.heads, row_of(qkv, 0),
+                               qkv.width, row_of(out, 0), out.width);
+}
+
+void CpuBackend::select_sampled(Rows out, Rows x, int32_t first) {
+  for (int32_t i = 0; i < out.count; i++) {
+    const int32_t token = last_[size_t(sampled_[size_t(first + i)])];
+    memcpy(row_of(out, i), row_of(x, token), size_t(x.width) * sizeof(float));
+  }
+}
+
+void CpuBackend::sample(const StepResult& result, Rows logits, int32_t first) {
+  pool_.run(logits.count, [&](int32_t i) {
+    const Run& run = runs_[size_t(sampled_[size_t(first + i)])];
+    sampler_.sample(run.row, run.position + run.count, row_of(logits, i), result);
+  });
+}
+
+std::unique_ptr<CpuBackend> make_backend(const BackendOptions& options, const CpuOptions& cpu) {
+  return std::make_unique<CpuBackend>(options, cpu);
+}
+
+}  // namespace baton::cpu

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/config.h"
+#include "cpu/attention.h"
+#include "cpu/isa.h"
+#include "cpu/matmul.h"
+#include "cpu/sample.h"
+
+namespace baton::cpu {
+
+// The inner loops of the CPU backend for one instruction set; the work is split and shared out above them, the same for
+// all. The scalar ones are the definition: plain loops, accumulating in double.
+struct Kernels {
+  Isa isa;
+
+  void (*rms_norm)(float* out, const float* x, const float* weight, int32_t width, float eps);  // x may be out
+  void (*swiglu)(float* out, const float* gate, const float* up, int32_t width);
+  void (*rope)(float* x, const float* cosines, const float* sines, int32_t head_dim);  // half-split pairs, in place
+
+  MatmulKernels matmul;
+  AttentionKernels attention;
+  SampleKernels sample;
+};
+
+const Kernels& kernels(Isa isa);
+
+const Kernels& scalar_kernels();
+#if defined(__x86_64__)
+const Kernels& avx2_kernels();
+const Kernels& avx512_kernels();
+const Kernels& amx_kernels();
+#endif
+
+}  // namespace baton::cpu

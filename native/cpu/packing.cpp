@@ -1,0 +1,198 @@
+#include "cpu/packing.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace baton::cpu {
+
+namespace {
+
+// Activations of one group of rows stay in half of a second-level cache while all panels pass by.
+constexpr int64_t kGroupBytes = int64_t(1) << 20;
+// Weights one index of the loop reads when there are few rows: long enough to stream, short enough to share evenly.
+constexpr int64_t kStreamBytes = int64_t(128) << 10;
+
+// Nearest integer, ties to even, for |x| < 2^22: the sum has no fraction bits left. (lrintf is not vectorised.)
+int32_t nearest_integer(float x) {
+  const float shifted = x + 12582912.0f;  // 1.5 * 2^23
+  int32_t bits;
+  memcpy(&bits, &shifted, 4);
+  return bits - 0x4b400000;
+}
+
+// One output's weights, front to back in the matrix's type, padded with zeros to whole tiles.
+void encode_row(const float* weights, PackedMatrix& matrix, int32_t output, std::vector<std::byte>& row) {
+  std::fill(row.begin(), row.end(), std::byte{0});
+  if (matrix.type == WeightType::f32) {
+    memcpy(row.data(), weights, size_t(matrix.inputs) * 4);
+  } else if (matrix.type == WeightType::bf16) {
+    uint16_t* to = reinterpret_cast<uint16_t*>(row.data());
+    for (int32_t i = 0; i < matrix.inputs; i++) to[i] = float_to_bf16(weights[i]);
+  } else {
+    int8_t* to = reinterpret_cast<int8_t*>(row.data());
+    float peak = 0;
+    for (int32_t i = 0; i < matrix.inputs; i++) peak = std::max(peak, std::fabs(weights[i]));
+    const float inverse = peak > 0 ? 127 / peak : 0;
+    int32_t total = 0;
+    for (int32_t i = 0; i < matrix.inputs; i++) {
+      const int32_t value = nearest_integer(weights[i] * inverse);
+      to[i] = int8_t(value);
+      total += value;
+    }
+    matrix.scales[size_t(output)] = peak / 127;
+    matrix.sums[size_t(output)] = total;
+  }
+}
+
+// Four bytes of an output's k-group lie at this place of its panel, the next group 64 bytes further.
+size_t place(int32_t output, int32_t tile) {
+  const int32_t in_panel = output % kPanel;
+  return size_t(tile) * 2 * kTileBytes + size_t(in_panel / kTileOutputs) * kTileBytes +
+         size_t(in_panel % kTileOutputs) * 4;
+}
+
+}  // namespace
+
+void read_row(const TensorView& tensor, int32_t row, float* out) {
+  const int64_t begin = int64_t(row) * tensor.columns;
+  if (tensor.type == TensorType::f32) {
+    memcpy(out, tensor.data + begin * 4, size_t(tensor.columns) * 4);
+    return;
+  }
+  const std::byte* from = tensor.data + begin * 2;
+  for (int32_t i = 0; i < tensor.columns; i++) {
+    uint16_t bits;
+    memcpy(&bits, from + int64_t(i) * 2, 2);
+    out[i] = tensor.type == TensorType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
+  }
+}
+
+std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, ThreadPool& pool) {
+  auto matrix = std::make_unique<PackedMatrix>();
+  matrix->type = type;
+  matrix->inputs = parts.front().columns;
+  for (const TensorView& part : parts) matrix->outputs += part.rows;
+  matrix->tiles = (matrix->inputs + k_per_tile(type) - 1) / k_per_tile(type);
+  matrix->memory = Memory(size_t(matrix->panels()) * matrix->panel_bytes(), "weights");
+  matrix->bytes = matrix->memory.bytes();
+  if (type == WeightType::int8) {
+    matrix->scales.resize(size_t(matrix->panels()) * kPanel);
+    matrix->sums.resize(size_t(matrix->panels()) * kPanel);
+  }
+  std::vector<const TensorView*> owner;  // [outputs] the part an output comes from
+  std::vector<int32_t> first;            // [outputs] the output at which that part begins
+  for (const TensorView& part : parts) {
+    const int32_t begin = int32_t(owner.size());
+    owner.insert(owner.end(), size_t(part.rows), &part);
+    first.insert(first.end(), size_t(part.rows), begin);
+  }
+  pool.run(matrix->panels(), [&](int32_t panel) {
+    std::vector<float> weights(size_t(matrix->inputs));
+    std::vector<std::byte> row(size_t(matrix->tiles) * 64);
+    std::byte* to = matrix->memory.data() + size_t(panel) * matrix->panel_bytes();
+    const int32_t end = std::min(matrix->outputs, (panel + 1) * kPanel);
+    for (int32_t output = panel * kPanel; output < end; output++) {
+      read_row(*owner[size_t(output)], output - first[size_t(output)], weights.data());
+      encode_row(weights.data(), *matrix, output, row);
+      for (int32_t tile = 0; tile < matrix->tiles; tile++) {
+        std::byte* group = to + place(output, tile);
+        for (int32_t r = 0; r < 16; r++) memcpy(group + r * 64, row.data() + tile * 64 + r * 4, 4);
+      }
+    }
+  });
+  return matrix;
+}
+
+void PackedMatrix::unpack(int32_t output, float* row) const {
+  const std::byte* from = panel(output / kPanel);
+  const int32_t per_group = k_per_tile(type) / 16;
+  for (int32_t k = 0; k < inputs; k += per_group) {
+    const int32_t group = k / per_group;
+    const std::byte* bytes = from + place(output, group / 16) + group % 16 * 64;
+    const int32_t count = std::min(per_group, inputs - k);
+    if (type == WeightType::f32) {
+      memcpy(row + k, bytes, 4);
+    } else if (type == WeightType::bf16) {
+      uint16_t pair[2];
+      memcpy(pair, bytes, 4);
+      for (int32_t i = 0; i < count; i++) row[k + i] = bf16_to_float(pair[i]);
+    } else {
+      for (int32_t i = 0; i < count; i++) row[k + i] = float(int8_t(bytes[i])) * scales[size_t(output)];
+    }
+  }
+}
+
+PackedOperand::PackedOperand(int32_t rows, int32_t inputs, WeightType weights, const Kernels& isa_kernels)
+    : kernels(isa_kernels.matmul.of(weights)) {
+  capacity = rows;
+  width = inputs;
+  type = weights;
+  tiles = (inputs + k_per_tile(weights) - 1) / k_per_tile(weights);
+  memory = Memory(size_t(rows) * size_t(tiles) * size_t(row_bytes()), "activations");
+  if (weights == WeightType::int8) scales.resize(size_t(rows));
+}
+
+void PackedOperand::pack(int32_t row, const float* x) {
+  const int32_t begin = row / kBlock * kBlock;
+  float* scale = type == WeightType::int8 ? &scales[size_t(row)] : nullptr;
+  kernels.pack(block(begin), std::min(kBlock, count - begin), row - begin, x, width, scale);
+}
+
+void PackedOperand::unpack(int32_t row, float* x) const {
+  const int32_t begin = row / kBlock * kBlock;
+  const int64_t block_rows = std::min(kBlock, count - begin);
+  const int32_t per_tile = k_per_tile(type);
+  for (int32_t k = 0; k < width; k++) {
+    const std::byte* from = block(begin) + (k / per_tile * block_rows + row - begin) * row_bytes() +
+                            k % per_tile * bytes_of(kernels.activation);
+    if (kernels.activation == Activation::f32) {
+      memcpy(&x[k], from, 4);
+    } else if (kernels.activation == Activation::bf16) {
+      uint16_t bits;
+      memcpy(&bits, from, 2);
+      x[k] = bf16_to_float(bits);
+    } else {
+      x[k] = float(int8_t(*from)) * scales[size_t(row)];
+    }
+  }
+}
+
+void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
+              const float* bias, bool add) {
+  assert(x.type == w.type && x.width == w.inputs);
+  const bool exact = x.type == WeightType::int8;
+  const int64_t row_bytes = x.row_bytes() * x.tiles;
+  const int32_t group_rows = std::max(2 * kBlock, int32_t(kGroupBytes / row_bytes) / (2 * kBlock) * (2 * kBlock));
+  const int32_t groups = (x.count + group_rows - 1) / group_rows;
+  const int32_t together =
+      x.count > 4 * kBlock ? 1 : std::max(1, int32_t(kStreamBytes / int64_t(w.panel_bytes())));
+  const int32_t chunks = (w.panels() + together - 1) / together;
+  pool.run(groups * chunks, [&](int32_t index) {
+    const int32_t row = index / chunks * group_rows;
+    const int32_t begin = index % chunks * together;
+    const int32_t end = std::min(w.panels(), begin + together);
+    for (int32_t panel = begin; panel < end; panel++) {
+      const int32_t o = panel * kPanel;
+      x.kernels.product({
+          .x = x.block(row),
+          .rows = std::min(group_rows, x.count - row),
+          .x_scales = exact ? &x.scales[size_t(row)] : nullptr,
+          .w = w.panel(panel),
+          .w_scales = exact ? &w.scales[size_t(o)] : nullptr,
+          .w_sums = exact ? &w.sums[size_t(o)] : nullptr,
+          .tiles = w.tiles,
+          .out = out + row * out_stride + o,
+          .out_stride = out_stride,
+          .columns = std::min(kPanel, w.outputs - o),
+          .bias = bias ? bias + o : nullptr,
+          .add = add,
+      });
+    }
+  });
+}
+
+}  // namespace baton::cpu

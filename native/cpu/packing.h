@@ -1,0 +1,55 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/backend.h"
+#include "cpu/kernels.h"
+#include "cpu/memory.h"
+#include "cpu/thread_pool.h"
+
+namespace baton::cpu {
+
+// Weights in the tiles of matmul.h. int8: one scale per output, the largest magnitude of its weights over 127.
+struct PackedMatrix final : Matrix {
+  int32_t tiles;  // along k
+  Memory memory;
+  std::vector<float> scales;  // [panels * kPanel], int8 only
+  std::vector<int32_t> sums;  // [panels * kPanel], int8 only; see MatmulTask::w_sums
+
+  int32_t panels() const { return (outputs + kPanel - 1) / kPanel; }
+  size_t panel_bytes() const { return size_t(tiles) * 2 * kTileBytes; }
+  const std::byte* panel(int32_t index) const { return memory.data() + size_t(index) * panel_bytes(); }
+
+  // Row `output` of the matrix as floats: what the embedding reads.
+  void unpack(int32_t output, float* row) const;
+};
+
+// Row `row` of a tensor as floats.
+void read_row(const TensorView& tensor, int32_t row, float* out);
+
+std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, ThreadPool& pool);
+
+// Activations in the blocks of matmul.h, in the form the ISA's kernels read.
+struct PackedOperand final : Operand {
+  ProductKernels kernels;
+  int32_t tiles;  // along k
+  Memory memory;
+  std::vector<float> scales;  // [capacity], int8 only
+
+  PackedOperand(int32_t capacity, int32_t width, WeightType type, const Kernels& kernels);
+
+  // Bytes of one row in one tile, and where the block that begins at `row` lies.
+  int64_t row_bytes() const { return int64_t(k_per_tile(type)) * bytes_of(kernels.activation); }
+  std::byte* block(int32_t row) const { return memory.data() + int64_t(row) * row_bytes() * tiles; }
+
+  void pack(int32_t row, const float* x);
+  void unpack(int32_t row, float* x) const;  // what the products see
+};
+
+// out (+)= x w^T + bias, shared out over the pool in panels.
+void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
+              const float* bias, bool add);
+
+}  // namespace baton::cpu

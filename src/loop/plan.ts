@@ -1,0 +1,101 @@
+import { MOVE_FIELDS, ROW_MOVE_FIELDS, RUN_FIELDS, type RowStart, type StepPlan } from '../native.ts';
+import { TILE } from './arena.ts';
+import type { Request } from './request.ts';
+
+export interface PlanLimits {
+  readonly rows: number;
+  readonly stepTokens: number;
+  readonly slots: number;
+}
+
+/** The next step, as a policy fills it. Memory is made once, for the most that any step can ask. */
+export class Plan implements StepPlan {
+  readonly moves: Int32Array;
+  moveCount = 0;
+  readonly rowMoves: Int32Array;
+  rowMoveCount = 0;
+  readonly starts: RowStart[] = [];
+  readonly runs: Int32Array;
+  runCount = 0;
+  readonly tokens: Int32Array;
+  tokenCount = 0;
+
+  /** Whose run each is. */
+  readonly owners: (Request | undefined)[] = [];
+  /** Rows that decode, or take their row with the rest of their prompt. */
+  liveRuns = 0;
+  /** Tokens computed for finished rows. */
+  deadTokens = 0;
+  /** Tokens computed on padding; dense policies add to it. */
+  padTokens = 0;
+  /** Masked slots read by attention; dense policies add to it. */
+  maskedSlots = 0;
+  /** Prompt tokens computed without a row. */
+  chunkTokens = 0;
+
+  constructor(limits: PlanLimits) {
+    this.moves = new Int32Array((limits.slots / TILE) * MOVE_FIELDS);
+    this.rowMoves = new Int32Array(limits.rows * ROW_MOVE_FIELDS);
+    this.runs = new Int32Array(limits.stepTokens * RUN_FIELDS);
+    this.tokens = new Int32Array(limits.stepTokens);
+  }
+
+  get room(): number {
+    return this.tokens.length - this.tokenCount;
+  }
+
+  move(from: number, to: number, slots: number): void {
+    const at = this.moveCount++ * MOVE_FIELDS;
+    this.moves[at] = from;
+    this.moves[at + 1] = to;
+    this.moves[at + 2] = slots;
+  }
+
+  rowMove(from: number, to: number): void {
+    const at = this.rowMoveCount++ * ROW_MOVE_FIELDS;
+    this.rowMoves[at] = from;
+    this.rowMoves[at + 1] = to;
+  }
+
+  start(row: number, request: Request): void {
+    const { sampling, tokens, promptLength } = request;
+    this.starts.push({ row, sampling, tokens, promptLength });
+  }
+
+  /** Everything the request is behind; its next token is sampled. */
+  decode(row: number, request: Request): void {
+    this.#run(row, request, request.computed, request.behind);
+    this.liveRuns++;
+  }
+
+  /** The next `count` tokens of a prompt; nothing is sampled. */
+  chunk(request: Request, count: number): void {
+    this.#run(-1, request, request.computed, count);
+    this.chunkTokens += count;
+  }
+
+  /** The last computed token of a finished request once more, for nothing. */
+  dead(row: number, request: Request): void {
+    this.#run(row, request, request.computed - 1, 1);
+    this.deadTokens++;
+  }
+
+  /** Forgets a step that has been taken. What retiring noted since then belongs to the next, so only this clears. */
+  clear(): void {
+    this.owners.fill(undefined, 0, this.runCount);
+    this.moveCount = this.rowMoveCount = this.runCount = this.tokenCount = 0;
+    this.starts.length = 0;
+    this.liveRuns = this.deadTokens = this.padTokens = this.maskedSlots = this.chunkTokens = 0;
+  }
+
+  #run(row: number, request: Request, position: number, count: number): void {
+    const at = this.runCount * RUN_FIELDS;
+    this.runs[at] = row;
+    this.runs[at + 1] = request.span!.offset;
+    this.runs[at + 2] = 0; // spans of the arena have no masked slots
+    this.runs[at + 3] = position;
+    this.runs[at + 4] = count;
+    this.owners[this.runCount++] = request;
+    for (let i = 0; i < count; i++) this.tokens[this.tokenCount++] = request.tokens[position + i]!;
+  }
+}

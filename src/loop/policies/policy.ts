@@ -1,0 +1,24 @@
+import type { Admission } from '../admission.ts';
+import type { Batch } from '../batch.ts';
+import type { Plan } from '../plan.ts';
+import type { PrefilledPool } from '../pool.ts';
+
+/** What a policy sees and acts on. */
+export interface LoopState {
+  /** Takes requests from the queue, with a span, into the pool. */
+  readonly admission: Admission;
+  readonly pool: PrefilledPool;
+  readonly batch: Batch;
+  /** Empty of runs when the policy is asked. */
+  readonly plan: Plan;
+}
+
+/** The rule that turns queue, pool, batch and arena into the next plan. Both methods are called once per tick. */
+export interface Policy {
+  /** A row whose request has its last token keeps its place, and is computed, until all rows have theirs. */
+  readonly keepsFinished: boolean;
+  /** Decides who leaves the queue. Not called in a tick that preempted. */
+  admit(state: LoopState): void;
+  /** Gives rows to requests of the pool and plans the runs of rows and pool. A row that is given gets a run. */
+  plan(state: LoopState): void;
+}

@@ -1,0 +1,69 @@
+import type { Request } from './request.ts';
+
+/**
+ * Admitted requests without a row: their prompt is being computed, or is computed up to its last token and waits.
+ * Higher priority first, in order of admission among equals.
+ */
+export class PrefilledPool {
+  readonly requests: Request[] = [];
+
+  get length(): number {
+    return this.requests.length;
+  }
+
+  /** Requests that are not held. */
+  get waiting(): number {
+    let count = 0;
+    for (const request of this.requests) if (!request.held) count++;
+    return count;
+  }
+
+  /** Those of them that need no more than a row. */
+  get ready(): number {
+    let count = 0;
+    for (const request of this.requests) if (request.behind === 1 && !request.held) count++;
+    return count;
+  }
+
+  /** Tokens still to be computed for them without a row. */
+  get behind(): number {
+    let tokens = 0;
+    for (const request of this.requests) if (!request.held) tokens += request.behind - 1;
+    return tokens;
+  }
+
+  add(request: Request): void {
+    let at = this.requests.length;
+    while (at > 0 && this.requests[at - 1]!.priority < request.priority) at--;
+    this.requests.splice(at, 0, request);
+  }
+
+  /**
+   * The request to be given a row by a step that can compute `tokens` more: of those it could bring up to date,
+   * the highest priority; prefilled ones before others; the oldest.
+   */
+  next(tokens: number): Request | undefined {
+    let next: Request | undefined;
+    for (const request of this.requests) {
+      if (request.held || request.behind > tokens) continue;
+      if (next !== undefined && request.priority < next.priority) break;
+      if (request.behind === 1) return request;
+      next ??= request;
+    }
+    return next;
+  }
+
+  take(request: Request): void {
+    this.requests.splice(this.requests.indexOf(request), 1);
+  }
+
+  /** Drops finished requests into `gone`. */
+  retire(gone: Request[]): void {
+    let kept = 0;
+    for (const request of this.requests) {
+      if (request.finished) gone.push(request);
+      else this.requests[kept++] = request;
+    }
+    this.requests.length = kept;
+  }
+}

@@ -1,0 +1,75 @@
+import type { Request } from './request.ts';
+
+/** Requests waiting for prefill: higher priority first, the oldest first among equals. */
+export class Queue {
+  readonly #waiting: Request[] = [];
+  #promptTokens = 0;
+
+  get length(): number {
+    return this.#waiting.length;
+  }
+
+  get promptTokens(): number {
+    return this.#promptTokens;
+  }
+
+  /** Requests that are not held, counted up to `most`. */
+  waiting(most: number): number {
+    let count = 0;
+    for (let i = 0; i < this.#waiting.length && count < most; i++) if (!this.#waiting[i]!.held) count++;
+    return count;
+  }
+
+  add(request: Request): void {
+    this.#insert(this.#count((priority) => priority >= request.priority), request);
+  }
+
+  /** Takes a preempted request back, ahead of its equals. */
+  addFirst(request: Request): void {
+    this.#insert(this.#count((priority) => priority > request.priority), request);
+  }
+
+  /** The next to be admitted; it stays until taken. */
+  peek(): Request | undefined {
+    return this.#waiting.find((request) => !request.held);
+  }
+
+  take(request: Request): void {
+    this.#waiting.splice(this.#waiting.indexOf(request), 1);
+    this.#promptTokens -= request.promptLength;
+  }
+
+  /** Drops finished requests into `gone`. */
+  retire(gone: Request[]): void {
+    let kept = 0;
+    for (const request of this.#waiting) {
+      if (!request.finished) this.#waiting[kept++] = request;
+      else {
+        gone.push(request);
+        this.#promptTokens -= request.promptLength;
+      }
+    }
+    this.#waiting.length = kept;
+  }
+
+  [Symbol.iterator](): Iterator<Request> {
+    return this.#waiting[Symbol.iterator]();
+  }
+
+  #insert(at: number, request: Request): void {
+    this.#waiting.splice(at, 0, request);
+    this.#promptTokens += request.promptLength;
+  }
+
+  /** How many stand before the first whose priority does not pass. */
+  #count(passes: (priority: number) => boolean): number {
+    let low = 0;
+    let high = this.#waiting.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (passes(this.#waiting[middle]!.priority)) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,115 @@
+import type { EngineError } from '../errors.ts';
+import type { Sampling } from '../native.ts';
+import type { Span } from './arena.ts';
+
+export type FinishReason = 'stop' | 'length' | 'abort' | 'error';
+
+export interface RequestOptions {
+  readonly prompt: readonly number[] | Int32Array;
+  readonly maxTokens: number;
+  readonly stopTokens: ReadonlySet<number>;
+  /** Stop tokens are not honoured before this many have been generated. */
+  readonly minTokens: number;
+  readonly sampling: Sampling;
+  /** Higher goes first; 0 unless given. */
+  readonly priority?: number;
+}
+
+/** Milliseconds of the loop's clock. */
+export interface RequestTimes {
+  queued: number | undefined;
+  /** Start of the first step that computed one of its tokens. */
+  started: number | undefined;
+  firstToken: number | undefined;
+  lastToken: number | undefined;
+  finished: number | undefined;
+}
+
+/**
+ * One generation. Two numbers say where it is:
+ * `computed` tokens have their keys and values in the arena, out of `tokens.length`.
+ */
+export class Request {
+  readonly tokens: number[];
+  readonly promptLength: number;
+  readonly maxTokens: number;
+  readonly minTokens: number;
+  readonly stopTokens: ReadonlySet<number>;
+  readonly sampling: Sampling;
+  readonly priority: number;
+  readonly times: RequestTimes = {
+    queued: undefined,
+    started: undefined,
+    firstToken: undefined,
+    lastToken: undefined,
+    finished: undefined,
+  };
+
+  computed = 0;
+  /** Where its keys and values lie; the arena's. None while it waits in the queue. */
+  span: Span | undefined;
+  /** Its turn among all admissions: the latest is the first to be preempted. */
+  admission = 0;
+  finishReason: FinishReason | undefined;
+  error: EngineError | undefined;
+  /** Set by the loop, which sleeps while every request is held. */
+  resumed: (() => void) | undefined;
+  #held = false;
+
+  constructor(
+    readonly id: number,
+    options: RequestOptions,
+  ) {
+    this.tokens = Array.from(options.prompt);
+    this.promptLength = this.tokens.length;
+    this.maxTokens = options.maxTokens;
+    this.minTokens = options.minTokens;
+    this.stopTokens = options.stopTokens;
+    this.sampling = options.sampling;
+    this.priority = options.priority ?? 0;
+  }
+
+  /** Tokens not yet in the arena. One means it is ready to decode; more means it needs prefill. */
+  get behind(): number {
+    return this.tokens.length - this.computed;
+  }
+
+  get generated(): number {
+    return this.tokens.length - this.promptLength;
+  }
+
+  get last(): number {
+    return this.tokens[this.tokens.length - 1]!;
+  }
+
+  /** Most tokens it can come to hold. */
+  get limit(): number {
+    return this.promptLength + this.maxTokens;
+  }
+
+  get finished(): boolean {
+    return this.finishReason !== undefined;
+  }
+
+  get aborted(): boolean {
+    return this.finishReason === 'abort';
+  }
+
+  /** The reader is behind: it keeps its place, but no run is planned for it. */
+  get held(): boolean {
+    return this.#held;
+  }
+
+  set held(held: boolean) {
+    this.#held = held;
+    if (!held) this.resumed?.();
+  }
+
+  /** The first reason stays; false if there was one already. */
+  finish(reason: FinishReason, error?: EngineError): boolean {
+    if (this.finished) return false;
+    this.finishReason = reason;
+    this.error = error;
+    return true;
+  }
+}

@@ -1,0 +1,133 @@
+import { MOVE_FIELDS, type NativeEngine, ROW_MOVE_FIELDS, RUN_FIELDS } from '../../src/native.ts';
+import type { RowStart, StepPlan, StepResult } from '../../src/native.ts';
+
+const POISON = -1;
+
+/**
+ * A device that keeps tokens where a real one keeps keys and values. The next token follows from what the slots of a
+ * run hold, from the sampler of its row and from how many tokens that sampler has seen, so any slip in spans, moves,
+ * rows or starts changes tokens; reading a slot that holds nothing throws.
+ */
+export class FakeEngine implements NativeEngine {
+  readonly device = 'fake';
+  readonly isa = 'none';
+  readonly threads = 1;
+  readonly weights = 'none';
+  readonly kv = 'none';
+  readonly weightBytes = 0;
+  readonly slotBytes = 4;
+  /** What each step was asked: rows in order, and [row, position, tokens] of every run. */
+  readonly plans: { rows: number[]; runs: number[][]; tokens: number; chunkTokens: number; moves: number[][] }[] = [];
+  /** Called within each step, with its number from 0; may wait or throw. */
+  during: ((step: number) => void | Promise<void>) | undefined;
+  /** Answers −1 where it says so. */
+  broken: (seed: number, position: number) => boolean = () => false;
+  closed = false;
+  readonly #cells: Int32Array;
+  readonly #starts: (RowStart | undefined)[] = [];
+  readonly #seen: number[] = []; // [rows] tokens that the row's sampler knows
+
+  constructor(
+    readonly slots: number,
+    readonly vocabulary = 97,
+  ) {
+    this.#cells = new Int32Array(slots).fill(POISON);
+  }
+
+  async step(plan: StepPlan, result: StepResult): Promise<void> {
+    this.#applyMoves(plan);
+    for (let i = 0; i < plan.rowMoveCount * ROW_MOVE_FIELDS; i += ROW_MOVE_FIELDS) {
+      const [from = 0, to = 0] = plan.rowMoves.subarray(i, i + ROW_MOVE_FIELDS);
+      this.#starts[to] = this.#starts[from];
+      this.#seen[to] = this.#seen[from]!;
+      this.#starts[from] = undefined;
+    }
+    for (const start of plan.starts) {
+      this.#starts[start.row] = { ...start, tokens: Array.from(start.tokens) };
+      this.#seen[start.row] = start.tokens.length;
+    }
+    const sampled = this.#runs(plan);
+    await this.during?.(this.plans.length - 1);
+    for (const [row, token] of sampled) {
+      result.sampled[row] = token;
+      result.logprobs[row] = -token / 8;
+      for (let i = 0; i < 20; i++) {
+        result.topTokens[row * 20 + i] = (token + i) % this.vocabulary;
+        result.topLogprobs[row * 20 + i] = -(token + i) / 8;
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+  }
+
+  #applyMoves(plan: StepPlan): void {
+    const before = this.#cells.slice();
+    const moves = Array.from({ length: plan.moveCount }, (_, i) =>
+      Array.from(plan.moves.subarray(i * MOVE_FIELDS, (i + 1) * MOVE_FIELDS)),
+    ) as [number, number, number][];
+    const meet = (a: number, b: number, aSlots: number, bSlots: number) => a < b + bSlots && b < a + aSlots;
+    moves.forEach(([from, to, slots], i) => {
+      if (slots <= 0 || Math.min(from, to) < 0 || Math.max(from, to) + slots > this.slots) {
+        throw new Error(`move ${from} → ${to} of ${slots}: outside the arena`);
+      }
+      moves.forEach(([otherFrom, otherTo, otherSlots], j) => {
+        if (i === j) return;
+        if (!meet(to, otherTo, slots, otherSlots) && !meet(to, otherFrom, slots, otherSlots)) return;
+        throw new Error(`move ${from} → ${to} of ${slots} meets ${otherFrom} → ${otherTo} of ${otherSlots}`);
+      });
+    });
+    for (const [from, , slots] of moves) this.#cells.fill(POISON, from, from + slots);
+    for (const [from, to, slots] of moves) this.#cells.set(before.subarray(from, from + slots), to);
+    this.plans.push({ rows: [], runs: [], tokens: plan.tokenCount, chunkTokens: 0, moves });
+  }
+
+  #runs(plan: StepPlan): Map<number, number> {
+    const sampled = new Map<number, number>();
+    const record = this.plans.at(-1)!;
+    const written = new Set<number>();
+    let next = 0;
+    for (let i = 0; i < plan.runCount * RUN_FIELDS; i += RUN_FIELDS) {
+      const [row = 0, offset = 0, masked = 0, position = 0, count = 0] = plan.runs.subarray(i, i + RUN_FIELDS);
+      const first = offset + masked;
+      record.runs.push([row, position, count]);
+      if (position > 0 && this.#cells[first + position - 1] === POISON) throw new Error(`run: gap before ${position}`);
+      if (count < 1 || offset < 0 || first + position + count > this.slots) throw new Error('run: outside the arena');
+      for (let j = 0; j < count; j++) {
+        const slot = first + position + j;
+        if (written.has(slot)) throw new Error(`slot ${slot}: written twice in one step`);
+        written.add(slot);
+        this.#cells[slot] = plan.tokens[next++]!;
+      }
+      if (row < 0) {
+        record.chunkTokens += count;
+        continue;
+      }
+      if (sampled.has(row)) throw new Error(`row ${row}: has two runs`);
+      sampled.set(row, this.#sample(row, first, position + count));
+      record.rows.push(row);
+    }
+    if (next !== plan.tokenCount) throw new Error(`plan: ${plan.tokenCount} tokens, and ${next} in its runs`);
+    return sampled;
+  }
+
+  #sample(row: number, first: number, length: number): number {
+    const start = this.#starts[row];
+    if (start === undefined) throw new Error(`row ${row}: never started`);
+    const { seed, minTokens, stopTokens } = start.sampling;
+    const seen = this.#seen[row]!++;
+    let hash = Math.imul(seed + 1, 0x9e3779b1) ^ seen;
+    for (let slot = first; slot < first + length; slot++) {
+      if (this.#cells[slot] === POISON) throw new Error(`row ${row}: slot ${slot} holds nothing`);
+      hash = Math.imul(hash ^ this.#cells[slot]!, 0x01000193);
+      hash ^= hash >>> 15;
+    }
+    if (this.broken(seed, length)) return -1;
+    let token = (hash >>> 0) % this.vocabulary;
+    if (length - start.promptLength < minTokens) {
+      while (stopTokens.includes(token)) token = (token + 1) % this.vocabulary;
+    }
+    return token;
+  }
+}

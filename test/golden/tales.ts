@@ -1,0 +1,72 @@
+// The model that ships with the package. Its recorded tokens come from an f32 forward pass over the weights as stored,
+// so f32 weights must give them, and bf16 and int8 must give them wherever the choice was clear.
+
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Answers, GoldenCase } from '../fake/golden.ts';
+import { findIsas, firstDifference, followAll, largestDifference, largestGap, withEngine } from '../fake/golden.ts';
+
+interface Precision {
+  readonly weights: 'f32' | 'bf16' | 'int8';
+  readonly kv: 'f32' | 'bf16';
+  /** Most by which a token that differs may have been preferred to the recorded one, as a difference of logits. */
+  readonly gap: number;
+  /** Most by which logits behind a prompt may differ from the recorded ones. */
+  readonly first: number;
+  /** Most by which a token's log-probability may differ between a CPU path and the scalar one. */
+  readonly apart: number;
+}
+
+const PRECISIONS: readonly Precision[] = [
+  { weights: 'f32', kv: 'f32', gap: 0.0004, first: 0.0004, apart: 0.0004 },
+  { weights: 'bf16', kv: 'bf16', gap: 0.1, first: 0.1, apart: 0.1 },
+  { weights: 'int8', kv: 'bf16', gap: 0.4, first: 0.4, apart: 0.2 },
+];
+
+interface Recorded {
+  readonly items: readonly {
+    readonly prompt_ids: readonly number[];
+    readonly continuation_ids: readonly number[];
+    readonly text: string;
+    readonly top5_last_prompt_position: GoldenCase['first'];
+  }[];
+}
+
+const tales = suite('tales');
+const folder = fileURLToPath(new URL('../../models/tales/', import.meta.url));
+const recorded = JSON.parse(readFileSync(`${folder}golden.json`, 'utf8')) as Recorded;
+const cases = recorded.items.map((item) => {
+  return { prompt: item.prompt_ids, tokens: item.continuation_ids, first: item.top5_last_prompt_position };
+});
+
+for (const { weights, kv, gap, first, apart } of PRECISIONS) {
+  let scalar: readonly Answers[] = [];
+  for (const isa of findIsas()) {
+    tales(`${weights} on ${isa}: tokens and logits are the recorded ones, within the tolerance`, async () => {
+      await withEngine(folder, { weights, kv, isa: isa as 'auto' }, async (engine) => {
+        assert.equal([engine.stats().model.isa, engine.stats().model.weights], [isa, weights]);
+        const answers = await followAll(engine, cases);
+        if (isa === 'scalar') scalar = answers;
+        const found = {
+          gap: largestGap(answers),
+          first: firstDifference(answers, cases),
+          apart: largestDifference(answers, scalar),
+        };
+        if (process.argv.includes('--show')) console.log(weights, isa, found);
+        assert.ok(found.gap <= gap, `preferred by ${found.gap}`);
+        assert.ok(found.first <= first, `logits behind the prompt: ${found.first}`);
+        assert.ok(found.apart <= apart, `log-probabilities against scalar: ${found.apart}`);
+      });
+    });
+  }
+}
+
+tales('texts are the recorded ones', async () => {
+  await withEngine(folder, { weights: 'f32', kv: 'f32' }, async (engine) => {
+    for (const { continuation_ids, text } of recorded.items) assert.is(engine.detokenize(continuation_ids), text);
+  });
+});
+
+tales.run();

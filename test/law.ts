@@ -1,0 +1,185 @@
+// The law of numerics: a request's tokens and log-probabilities do not depend on its company. Random schedules, each on
+// an engine of its own (rows, chunk and step sizes, arena, threads, policy, admission, arrivals drawn anew), against the
+// solo run of every request, bit for bit. `npm test` takes a sample; `npm run law` runs 200 schedules of 64 requests on
+// every instruction set and weight type.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { ShapeName } from '../bench/shapes.ts';
+import { synthesize } from '../bench/synthesize.ts';
+import { loadAddon } from '../src/addon.ts';
+import { Loop, type LoopOptions } from '../src/loop/loop.ts';
+import { Request } from '../src/loop/request.ts';
+import { openModel } from '../src/model/load.ts';
+import type { NativeEngine, NativeLoad, Sampling } from '../src/native.ts';
+
+const { values: flags } = parseArgs({
+  options: {
+    schedules: { type: 'string', default: '2' },
+    requests: { type: 'string', default: '64' },
+    isa: { type: 'string' },
+    weights: { type: 'string' },
+  },
+});
+
+const SHAPES: readonly ShapeName[] = ['tiny-llama', 'tiny-qwen2', 'tiny-qwen3'];
+const WEIGHTS = [
+  { weights: 'f32', kv: 'f32' },
+  { weights: 'bf16', kv: 'bf16' },
+  { weights: 'int8', kv: 'bf16' },
+];
+const SOLO_REQUESTS = 192; // per shape; a schedule draws its requests from these
+const LONGEST_PROMPT = 400;
+const LONGEST_OUTPUT = 200;
+const CONTEXT = 640;
+
+/** Uniform numbers from a seed (mulberry32). */
+function random(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
+  };
+}
+
+/** The request of this number: always the same one. */
+function makeRequest(id: number, vocabulary: number): Request {
+  const draw = random(1000 + id);
+  const sampled = draw(3) > 0;
+  const penalised = sampled && draw(4) === 0;
+  const sampling: Sampling = {
+    temperature: sampled ? 0.5 + draw(100) / 100 : 0,
+    topK: draw(3) === 0 ? 1 + draw(40) : 0,
+    topP: draw(3) === 0 ? 0.5 + draw(50) / 100 : 1,
+    minP: draw(5) === 0 ? 0.05 : 0,
+    repetitionPenalty: penalised ? 1.2 : 1,
+    presencePenalty: penalised ? 0.3 : 0,
+    frequencyPenalty: penalised ? 0.1 : 0,
+    seed: draw(2 ** 31),
+    logprobs: draw(4),
+    minTokens: 0,
+    stopTokens: new Int32Array(0),
+    biasTokens: new Int32Array(draw(5) === 0 ? [draw(vocabulary)] : []),
+    biasValues: new Float32Array(0),
+  };
+  return new Request(id, {
+    prompt: Array.from({ length: 1 + draw(LONGEST_PROMPT) }, () => draw(vocabulary)),
+    maxTokens: 1 + draw(LONGEST_OUTPUT),
+    minTokens: 0,
+    stopTokens: new Set(),
+    sampling: { ...sampling, biasValues: new Float32Array(sampling.biasTokens.length).fill(-3) },
+  });
+}
+
+/** Everything a request was given, as one string: tokens, and the bits of every log-probability. */
+async function play(engine: NativeEngine, requests: Request[], options: Partial<LoopOptions>, arrivals: number[]) {
+  const answers = new Map<number, string[]>(requests.map((request) => [request.id, []]));
+  const bits = new DataView(new ArrayBuffer(4));
+  const exact = (value: number) => (bits.setFloat32(0, value), bits.getUint32(0).toString(16));
+  const loop = new Loop(engine, {
+    rows: 1,
+    context: CONTEXT,
+    stepTokens: 512,
+    policy: 'relay',
+    admission: 'optimistic',
+    queueRequests: 1000,
+    queueTokens: 1_000_000,
+    check: true,
+    ...options,
+    onToken: (request, { token, logprob, top }) => {
+      const alternatives = top.map((one) => `${one.token}:${exact(one.logprob)}`);
+      answers.get(request.id)!.push([token, exact(logprob), ...alternatives].join(' '));
+    },
+    onFinish: (request, reason, error) => assert.is(reason, 'length', `${request.id}: ${error?.message}`),
+  });
+  let next = 0;
+  for (let tick = 0; next < requests.length || !loop.idle; tick++) {
+    while (next < requests.length && arrivals[next]! <= tick) loop.add(requests[next++]!);
+    if (!loop.idle) await loop.tick();
+  }
+  assert.is(loop.stats().arena.free, engine.slots, 'the arena is empty again');
+  return { answers, preemptions: loop.stats().preemptions, movedSlots: loop.stats().movedSlots };
+}
+
+interface Contender {
+  readonly isa: string;
+  readonly weights: string;
+  readonly kv: string;
+}
+
+async function compare({ isa, weights, kv }: Contender, folder: string, schedules: number, count: number) {
+  const addon = loadAddon();
+  const models = await Promise.all(SHAPES.map((shape) => openModel(join(folder, shape))));
+  const solo = SHAPES.map(() => new Map<number, string[]>());
+  const seen = { tokens: 0, preemptions: 0, movedSlots: 0 };
+  for (let schedule = 0; schedule < schedules; schedule++) {
+    const draw = random(schedule);
+    const which = schedule % SHAPES.length;
+    const { config, files, tensors } = models[which]!;
+    const load = (limits: Pick<NativeLoad, 'slots' | 'rows' | 'stepTokens' | 'threads'>) =>
+      addon.load({ config, files, tensors, device: 'cpu', isa, weights, kv, context: CONTEXT, ...limits });
+    const ids = [...new Set(Array.from({ length: 4 * count }, () => draw(SOLO_REQUESTS)))].slice(0, count);
+    assert.is(ids.length, count);
+
+    const missing = ids.filter((id) => !solo[which]!.has(id));
+    const alone = await load({ slots: CONTEXT, rows: 1, stepTokens: 512, threads: 1 });
+    for (const id of missing) {
+      const { answers } = await play(alone, [makeRequest(id, config.vocabulary)], {}, [0]);
+      solo[which]!.set(id, answers.get(id)!);
+    }
+    await alone.close();
+
+    const rows = 1 + draw(16);
+    const options = {
+      rows,
+      stepTokens: rows + 8 + draw(400),
+      chunkTokens: 1 + draw(128),
+      policy: draw(5) === 0 ? ('static' as const) : ('relay' as const),
+      admission: draw(3) === 0 ? ('reserve' as const) : ('optimistic' as const),
+      preemptEvery: draw(4) === 0 ? 5 + draw(40) : 0,
+    };
+    const slots = CONTEXT + 64 * draw(draw(2) === 0 ? 16 : 120);
+    const engine = await load({ slots, rows, stepTokens: options.stepTokens, threads: 1 + draw(3) });
+    const spread = draw(2) === 0 ? 1 : 400;
+    const arrivals = ids.map(() => draw(spread)).sort((a, b) => a - b);
+    const requests = ids.map((id) => makeRequest(id, config.vocabulary));
+    const { answers, preemptions, movedSlots } = await play(engine, requests, options, arrivals);
+    await engine.close();
+    for (const id of ids) {
+      const name = `${isa} ${weights} schedule ${schedule} (${JSON.stringify({ ...options, slots })}) request ${id}`;
+      assert.equal(answers.get(id), solo[which]!.get(id), name);
+      seen.tokens += answers.get(id)!.length;
+    }
+    seen.preemptions += preemptions;
+    seen.movedSlots += movedSlots;
+  }
+  return seen;
+}
+
+const law = suite('The law of numerics');
+const folder = mkdtempSync(join(tmpdir(), 'baton-law-'));
+
+law.before(async () => {
+  for (const shape of SHAPES) await synthesize(join(folder, shape), shape, { seed: 3, type: 'f32' });
+});
+law.after(() => rmSync(folder, { recursive: true }));
+
+for (const isa of loadAddon().cpu().isas) {
+  for (const { weights, kv } of WEIGHTS) {
+    if ((flags.isa ?? isa) !== isa || (flags.weights ?? weights) !== weights) continue;
+    law(`holds on ${isa} with ${weights} weights`, async () => {
+      const start = performance.now();
+      const seen = await compare({ isa, weights, kv }, folder, Number(flags.schedules), Number(flags.requests));
+      const seconds = ((performance.now() - start) / 1000).toFixed(1);
+      console.log(`${isa} ${weights}: ${flags.schedules} schedules, ${JSON.stringify(seen)}, ${seconds} s`);
+      assert.ok(seen.tokens > 0);
+    });
+  }
+}
+
+law.run();

@@ -1,0 +1,140 @@
+import fc from 'fast-check';
+import { suite } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { Loop, LoopOptions } from '../../src/loop/loop.ts';
+import { Request } from '../../src/loop/request.ts';
+import { make, options, solo, type Wanted } from './fake/requests.ts';
+
+const property = suite('Loop properties');
+
+interface Life {
+  readonly wanted: Wanted;
+  readonly arrival: number; // tick
+  readonly abort: number | null; // ticks after arrival; in a step if odd
+  readonly hold: readonly [from: number, ticks: number] | null; // after arrival
+}
+
+const SLOTS = [192, 256, 320, 512, 1024];
+
+const life = fc.record({
+  wanted: fc.record({
+    prompt: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 100 })),
+    maxTokens: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 92 })),
+    seed: fc.nat({ max: 3 }),
+    priority: fc.integer({ min: -1, max: 1 }),
+    minTokens: fc.nat({ max: 10 }),
+    stop: fc.array(fc.nat({ max: 96 }), { maxLength: 3 }),
+  }),
+  arrival: fc.nat({ max: 60 }),
+  abort: fc.option(fc.nat({ max: 80 }), { freq: 3 }),
+  hold: fc.option(fc.tuple(fc.nat({ max: 40 }), fc.integer({ min: 1, max: 20 })), { freq: 2 }),
+});
+
+const setting = fc
+  .record({
+    policy: fc.constantFrom('relay' as const, 'static' as const),
+    admission: fc.constantFrom('optimistic' as const, 'reserve' as const),
+    slots: fc.constantFrom(...SLOTS),
+    rows: fc.integer({ min: 1, max: 6 }),
+    moreTokens: fc.oneof(fc.nat({ max: 10 }), fc.nat({ max: 300 })),
+    chunkTokens: fc.integer({ min: 1, max: 64 }),
+    preemptEvery: fc.constantFrom(0, 0, 1, 3, 7),
+  })
+  .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
+
+/** One tick; calls `sleeping` if it sleeps, which it does only when nobody can run. */
+async function ticked(loop: Loop, sleeping: () => void): Promise<void> {
+  let ended = false;
+  const tick = loop.tick().finally(() => (ended = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  if (!ended) sleeping();
+  await tick;
+}
+
+async function live(lives: readonly Life[], given: Partial<LoopOptions> & { slots: number }) {
+  const it = make(given);
+  const all = lives.map(({ wanted }, id) => new Request(id, options(id, wanted)));
+  const act = (tick: number, during: boolean) => {
+    lives.forEach(({ arrival, abort, hold }, id) => {
+      const request = all[id]!;
+      if (tick === arrival && !during) it.loop.add(request);
+      if (abort !== null && tick === arrival + abort && during === (abort % 2 === 1)) it.loop.abort(request);
+      if (hold !== null && tick >= arrival && !during) {
+        const held = tick >= arrival + hold[0] && tick < arrival + hold[0] + hold[1];
+        if (request.held !== held) request.held = held;
+      }
+    });
+  };
+  let now = 0;
+  it.native.during = () => act(now, true);
+  for (; now < 200 || !it.loop.idle; now++) {
+    assert.ok(now < 50_000, 'the loop does not come to an end');
+    act(now, false);
+    if (it.loop.idle) continue;
+    const held = all.filter((request) => request.held).map((request) => ({ request, computed: request.computed }));
+    await ticked(it.loop, () => {
+      for (const request of it.loop.batch.rows) assert.ok(request.held || request.finished, `${request.id} could run`);
+      for (const request of all) request.held = false;
+    });
+    for (const { request, computed } of held) {
+      if (request.held) assert.ok(request.computed <= computed, `request ${request.id} has run, though held`);
+    }
+  }
+  return { it, all };
+}
+
+property('tokens equal the solo run, whatever happens around a request, and nothing is left behind', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(life, { minLength: 1, maxLength: 16 }), setting, async (lives, given) => {
+      const { it, all } = await live(lives, given);
+      for (const request of all) {
+        const expected = await solo(options(request.id, lives[request.id]!.wanted));
+        if (request.aborted) assert.equal(request.tokens, expected.slice(0, request.tokens.length));
+        else assert.equal(request.tokens, expected);
+        assert.equal(it.reported.get(request.id) ?? [], request.tokens.slice(request.promptLength));
+        assert.is(request.span, undefined);
+      }
+      assert.equal(it.finished.map(([id]) => id).sort((a, b) => a - b), all.map(({ id }) => id));
+      const { arena, queued, pooled, rowsUsed } = it.loop.stats();
+      assert.equal([arena.free, queued, pooled, rowsUsed], [arena.slots, 0, 0, 0]);
+      assert.is(it.loop.queue.promptTokens, 0);
+    }),
+    { numRuns: 250 },
+  );
+});
+
+property('a failure at any step fails everybody once and leaves nothing', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(life, { minLength: 1, maxLength: 8 }), setting, fc.nat({ max: 60 }), async (lives, given, at) => {
+      const it = make(given);
+      it.native.during = (step) => {
+        if (step === at) throw new Error('gone');
+      };
+      lives.forEach(({ wanted }, id) => it.loop.add(new Request(id, options(id, wanted))));
+      let failed = false;
+      for (let tick = 0; !it.loop.idle && tick < 50_000; tick++) await it.loop.tick().catch(() => (failed = true));
+      assert.is(failed, it.native.plans.length > at);
+      assert.equal(it.finished.map(([id]) => id).sort((a, b) => a - b), lives.map((_, id) => id));
+      assert.is(it.loop.arena.free, it.loop.arena.slots);
+    }),
+    { numRuns: 100 },
+  );
+});
+
+property('relay leaves no row empty while somebody is ready for it', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(life, { minLength: 1, maxLength: 16 }), setting, async (lives, given) => {
+      const it = make({ ...given, policy: 'relay' });
+      it.native.during = () => {
+        const { batch, pool } = it.loop;
+        const left = given.stepTokens - it.native.plans.at(-1)!.tokens;
+        if (batch.free > 0 && left > 0) assert.is(pool.ready, 0);
+      };
+      lives.forEach(({ wanted }, id) => it.loop.add(new Request(id, options(id, wanted))));
+      while (!it.loop.idle) await it.loop.tick();
+    }),
+    { numRuns: 100 },
+  );
+});
+
+property.run();
