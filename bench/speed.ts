@@ -101,12 +101,12 @@ async function measure(shape: ShapeName, weights: string) {
   const peaks: number[] = [];
   const decodeMs = new Map<number, number[]>(rowCounts.map((count) => [count, []]));
   for (let round = 0; round < Number(flags.rounds); round++) {
-    readMs.push(1000 * addon.kernels['readSeconds']!(engine.weightBytes as never, engine.threads as never, 5 as never) as number);
+    readMs.push(1000 * addon.kernels.readSeconds(engine.weightBytes, engine.threads, 5));
     for (const count of rowCounts) {
       for (let i = 0; i < STEPS; i++) decodeMs.get(count)!.push(await step(engine, count, CONTEXT + i, 1, vocabulary));
     }
     prefillMs.push(await step(engine, 1, 0, PREFILL, vocabulary));
-    peaks.push(addon.kernels['peakOperations']!(engine.isa as never, (weights === 'int8') as never, engine.threads as never) as number);
+    peaks.push(addon.kernels.peakOperations(engine.isa, weights === 'int8', engine.threads));
   }
   await engine.close();
 

@@ -107,8 +107,7 @@ for (const policy of POLICY_NAMES) {
 }
 if (values.json) console.log(JSON.stringify({ unit: 'microseconds per tick', results }, undefined, 2));
 else {
-  const rounded = results.map((row) =>
-    Object.fromEntries(Object.entries(row).map(([name, value]) => [name, typeof value === 'number' ? +value.toFixed(2) : value])),
-  );
-  console.table(rounded);
+  const rounded = (value: unknown) => (typeof value === 'number' ? Number(value.toFixed(2)) : value);
+  const cells = (row: Row) => Object.fromEntries(Object.entries(row).map(([name, value]) => [name, rounded(value)]));
+  console.table(results.map(cells));
 }

@@ -94,7 +94,15 @@ export class Device {
   /** `values`: [outputs, inputs], floats or bf16 bits, packed as the device likes it in `type`. */
   matrix(values: Float32Array | Uint16Array, outputs: number, inputs: number, type: WeightType): Matrix {
     const stored = values instanceof Float32Array ? 'f32' : 'bf16';
-    return rethrown(() => ({ id: this.#native.matrix(values, stored, outputs, inputs, type), outputs, inputs, type }));
+    const id = rethrown(() => this.#native.matrix(values, stored, outputs, inputs, type, false));
+    return { id, outputs, inputs, type };
+  }
+
+  /** For {@link matmulSwiglu} only. `values`: [2 width, inputs], the gates' `width` rows before the ups'. */
+  gatedMatrix(values: Float32Array | Uint16Array, width: number, inputs: number, type: WeightType): Matrix {
+    const stored = values instanceof Float32Array ? 'f32' : 'bf16';
+    const id = rethrown(() => this.#native.matrix(values, stored, 2 * width, inputs, type, true));
+    return { id, outputs: 2 * width, inputs, type };
   }
 
   vector(values: Float32Array): Vector {
@@ -118,7 +126,7 @@ export class Device {
     rethrown(() => this.#native.write(to.id, to.count, values));
   }
 
-  read(from: Rows, values = new Float32Array(from.count * from.width)): Float32Array {
+  read(from: Rows, values: Float32Array = new Float32Array(from.count * from.width)): Float32Array {
     rethrown(() => this.#native.read(values, from.id, from.count));
     return values;
   }
@@ -175,10 +183,9 @@ export class Device {
     rethrown(() => this.#native.attention(out.id, out.count, qkv.id, qkv.count, layer));
   }
 
-  /** gateUp: [rows, 2 width]; out[r, i] = silu(gateUp[r, i]) * gateUp[r, width + i] */
-  swiglu(out: Operand, gateUp: Rows): void {
-    rethrown(() => this.#native.swiglu(out.id, gateUp.id, gateUp.count));
-    this.#operandRows.set(out.id, gateUp.count);
+  /** out[r, i] = silu(x[r] · gate[i]) * (x[r] · up[i]); `gateUp` comes from {@link gatedMatrix}. */
+  matmulSwiglu(out: Rows, x: Operand, gateUp: Matrix): void {
+    rethrown(() => this.#native.matmulSwiglu(out.id, out.count, x.id, gateUp.id));
   }
 
   /** out[i] = x[last token of the (first + i)-th run that is sampled] */

@@ -165,7 +165,14 @@ export interface NativeDevice {
   readonly isa: string;
   readonly threads: number;
   close(): void;
-  matrix(values: Float32Array | Uint16Array, stored: string, outputs: number, inputs: number, type: string): number;
+  matrix(
+    values: Float32Array | Uint16Array,
+    stored: string,
+    outputs: number,
+    inputs: number,
+    type: string,
+    gated: boolean,
+  ): number;
   vector(values: Float32Array): number;
   rows(count: number, width: number): number;
   operand(capacity: number, width: number, type: string): number;
@@ -180,7 +187,7 @@ export interface NativeDevice {
   matmulAdd(out: number, count: number, x: number, w: number): void;
   kvAppend(qkv: number, count: number, layer: number, qNorm: number | null, kNorm: number | null): void;
   attention(out: number, outCount: number, qkv: number, count: number, layer: number): void;
-  swiglu(out: number, gateUp: number, count: number): void;
+  matmulSwiglu(out: number, count: number, x: number, gateUp: number): void;
   selectSampled(out: number, outCount: number, x: number, count: number, first: number): void;
   sample(result: StepResult, logits: number, count: number, first: number): void;
 }

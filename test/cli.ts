@@ -228,6 +228,21 @@ native('forgets the oldest turns when the context is full', async () => {
   assert.ok(turns.every(({ usage }) => usage.promptTokens <= 88));
 });
 
+native('goes on chatting after a turn that cannot be answered', async () => {
+  const args = ['chat', '--json', '--max-context', '64', '--max-tokens', '5', '--seed', '1'];
+  const { code, stdout, stderr } = await baton(args, `${'and then '.repeat(100)}\nOnce\n`);
+  assert.is(code, 0);
+  assert.match(stderr, /expected/);
+  const { turns } = JSON.parse(stdout) as { turns: { user: string }[] };
+  assert.equal(turns.map(({ user }) => user), ['Once']);
+});
+
+native('refuses wrong options before the first turn of a chat', async () => {
+  const { code, stdout, stderr } = await baton(['chat', '--temperature', '5'], 'Once\n');
+  assert.equal([code, stdout], [2, '']);
+  assert.match(stderr, /temperature: expected a number from 0 to 2, got 5/);
+});
+
 native('tells what is there', async () => {
   const { code, stdout } = await baton(['info']);
   assert.is(code, 0);

@@ -206,6 +206,17 @@ engine('ends in front of a stop string, and gives the tokens that spelled it', a
   );
 });
 
+engine('gives what was held back when the end comes first: half a character, half a stop string', async () => {
+  const { engine: one } = make();
+  for (let maxTokens = 1; maxTokens < 60; maxTokens++) {
+    const { text, tokens } = await one.complete({ ...PLAIN, maxTokens });
+    assert.is(text, tokenizer.decode(tokens));
+    const unfinished = `${text.slice(-3)} and what never comes`;
+    assert.equal(await collect(one, { ...PLAIN, maxTokens, stop: unfinished }), { text, tokens });
+  }
+  await one.close();
+});
+
 engine('ends at a stop token, which is counted but not shown', async () => {
   const whole = await solo(PLAIN);
   const stopToken = whole.tokens[10] as number;
@@ -276,10 +287,17 @@ engine('refuses prompts that are empty, too long or never fit, and takes one at 
   assert.is(await codeOf(() => one.complete({ prompt: '' })), 'INVALID_OPTION');
   assert.is(await codeOf(() => one.complete({ prompt: new Array(CONTEXT).fill(5) })), 'TOO_LONG');
   assert.is(await codeOf(() => one.complete({ prompt: [5], maxTokens: CONTEXT })), 'TOO_LONG');
-  assert.is(await codeOf(() => one.complete({ prompt: 'x'.repeat(5_000_000) })), 'TOO_LONG');
   const last = await one.complete({ prompt: new Array(CONTEXT - 1).fill(5), ignoreEos: true });
   assert.is(last.tokens.length, 1);
   assert.is(last.finishReason, 'length');
+  await one.close();
+});
+
+engine('refuses a text that cannot fit before it is tokenized', async () => {
+  const untouched = new Tokenizer(files);
+  untouched.encode = () => assert.unreachable('tokenized') as never;
+  const { engine: one } = make({ parts: { tokenizer: untouched } });
+  assert.is(await codeOf(() => one.complete({ prompt: 'x'.repeat(5_000_000) })), 'TOO_LONG');
   await one.close();
 });
 
@@ -293,6 +311,7 @@ engine('adds all choices of a call or none when the queue is full', async () => 
   const { engine: one } = make({ queueRequests: 5 });
   assert.is(await codeOf(() => one.complete({ ...PLAIN, n: 6 })), 'QUEUE_FULL');
   await until(() => isEmpty(one));
+  assert.is(one.stats().tokens.generated, 0);
   assert.is((await one.complete({ ...PLAIN, n: 5 })).choices?.length, 5);
   await one.close();
 });
@@ -525,7 +544,11 @@ engine('rejects the request whose logits are broken, ends its siblings, and spar
   const neighbour = one.complete({ ...PLAIN, seed: 9 });
   assert.is(await codeOf(() => one.complete({ ...PLAIN, n: 3, maxTokens: 500 })), 'INVALID_LOGITS');
   assert.equal((await neighbour).tokens, (await solo({ ...PLAIN, seed: 9 })).tokens);
-  assert.is(await codeOf(() => collect(one, { ...PLAIN, seed: 6 })), 'INVALID_LOGITS');
+  await until(() => isEmpty(one));
+  assert.ok(one.stats().tokens.generated < 40 + 3 * 50, 'the siblings did not go on');
+  const stream = one.stream({ ...PLAIN, seed: 6 });
+  assert.is(await codeOf(async () => { for await (const _ of stream); }), 'INVALID_LOGITS');
+  assert.equal(await stream.next(), { value: undefined, done: true }, 'an error is thrown once');
   await until(() => isEmpty(one));
   await one.close();
 });

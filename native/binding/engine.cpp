@@ -44,7 +44,10 @@ Napi::Value Engine::load(Napi::Function constructor, const Napi::CallbackInfo& i
     loading->files = read_files(options);
     loading->tensors = read_tensors(options);
     const Napi::Value on_progress = options.Get("onProgress");
-    if (on_progress.IsFunction()) loading->on_progress = Napi::Persistent(on_progress.As<Napi::Function>());
+    if (!on_progress.IsUndefined()) {
+      REQUIRE(on_progress.IsFunction(), "INVALID_ARGUMENT", "onProgress: expected a function");
+      loading->on_progress = Napi::Persistent(on_progress.As<Napi::Function>());
+    }
 
     const Napi::Object object = constructor.New({Napi::External<char>::New(env, &made_by_load)});
     Engine* engine = Unwrap(object);

@@ -68,7 +68,7 @@ class Device : public Napi::ObjectWrap<Device> {
   void matmul_add(const Info&);
   void kv_append(const Info&);
   void attention(const Info&);
-  void swiglu(const Info&);
+  void matmul_swiglu(const Info&);
   void select_sampled(const Info&);
   void sample(const Info&);
 
@@ -82,7 +82,7 @@ class Device : public Napi::ObjectWrap<Device> {
   const Vector* vector_at(const Info& info, size_t i) const;  // null for null
   int32_t layer_at(const Info& info, size_t i) const;
   void require_operand(const Operand& out, int32_t width, int32_t count) const;
-  void require_product(Rows out, const Operand& x, const Matrix& w) const;
+  void require_product(Rows out, const Operand& x, const Matrix& w, bool gated) const;
 
   BackendOptions options_;
   std::unique_ptr<Backend> backend_;  // before what lies in its memory
@@ -98,7 +98,7 @@ class Device : public Napi::ObjectWrap<Device> {
 Napi::Function Device::define(Napi::Env env) {
   return DefineClass(env, "Device",
                      {
-                         InstanceMethod<&Device::call<&Device::close>>("close"),
+                         InstanceMethod<&Device::close>("close"),
                          InstanceMethod<&Device::call<&Device::matrix>>("matrix"),
                          InstanceMethod<&Device::call<&Device::vector>>("vector"),
                          InstanceMethod<&Device::call<&Device::rows>>("rows"),
@@ -114,7 +114,7 @@ Napi::Function Device::define(Napi::Env env) {
                          InstanceMethod<&Device::call<&Device::matmul_add>>("matmulAdd"),
                          InstanceMethod<&Device::call<&Device::kv_append>>("kvAppend"),
                          InstanceMethod<&Device::call<&Device::attention>>("attention"),
-                         InstanceMethod<&Device::call<&Device::swiglu>>("swiglu"),
+                         InstanceMethod<&Device::call<&Device::matmul_swiglu>>("matmulSwiglu"),
                          InstanceMethod<&Device::call<&Device::select_sampled>>("selectSampled"),
                          InstanceMethod<&Device::call<&Device::sample>>("sample"),
                      });
@@ -152,9 +152,11 @@ void Device::require_operand(const Operand& out, int32_t width, int32_t count) c
   require_most("rows in the operand", out.capacity, count);
 }
 
-void Device::require_product(Rows out, const Operand& x, const Matrix& w) const {
+void Device::require_product(Rows out, const Operand& x, const Matrix& w, bool gated) const {
+  REQUIRE(w.gated == gated, "INVALID_ARGUMENT",
+          std::string("matrix: expected one that is ") + (gated ? "" : "not ") + "gated");
   require_equal("operand width", w.inputs, x.width);
-  require_equal("out width", w.outputs, out.width);
+  require_equal("out width", gated ? w.outputs / 2 : w.outputs, out.width);
   require_equal("out rows", x.count, out.count);
   REQUIRE(x.type == w.type, "INVALID_ARGUMENT",
           std::string("operand type: expected the matrix's ") + name(w.type) + ", got " + name(x.type));
@@ -178,7 +180,14 @@ Napi::Value Device::matrix(const Info& info) {
   require_equal("values in bytes", int64_t(outputs) * inputs * (stored == TensorType::f32 ? 4 : 2),
                 int64_t(values.size()));
   const TensorView view{values.data(), stored, outputs, inputs};
-  matrices_.push_back(backend_->matrix({&view, 1}, type));
+  if (read_boolean(info[5], "gated")) {
+    REQUIRE(outputs % 2 == 0, "INVALID_ARGUMENT", "outputs: expected an even number, got " + std::to_string(outputs));
+    const TensorView gate{values.data(), stored, outputs / 2, inputs};
+    const TensorView up{values.data() + values.size() / 2, stored, outputs / 2, inputs};
+    matrices_.push_back(backend_->gated_matrix(gate, up, type));
+  } else {
+    matrices_.push_back(backend_->matrix({&view, 1}, type));
+  }
   return Napi::Number::New(info.Env(), double(matrices_.size() - 1));
 }
 
@@ -237,6 +246,7 @@ void Device::embedding(const Info& info) {
   const Matrix& table = matrix_at(info, 2);
   require_equal("out rows", plan_tokens_, out.count);
   require_equal("out width", table.inputs, out.width);
+  REQUIRE(!table.gated, "INVALID_ARGUMENT", "table: expected a matrix that is not gated");
   require_equal("table outputs", options_.config.vocabulary, table.outputs);
   backend_->embedding(out, table);
 }
@@ -263,7 +273,7 @@ void Device::matmul(const Info& info) {
   const Operand& x = operand_at(info, 2);
   const Matrix& w = matrix_at(info, 3);
   const Vector* bias = vector_at(info, 4);
-  require_product(out, x, w);
+  require_product(out, x, w, false);
   if (bias) require_equal("bias size", w.outputs, bias->size);
   backend_->matmul(out, x, w, bias);
 }
@@ -272,7 +282,7 @@ void Device::matmul_add(const Info& info) {
   const Rows out = rows_at(info, 0);
   const Operand& x = operand_at(info, 2);
   const Matrix& w = matrix_at(info, 3);
-  require_product(out, x, w);
+  require_product(out, x, w, false);
   backend_->matmul_add(out, x, w);
 }
 
@@ -297,12 +307,12 @@ void Device::attention(const Info& info) {
   backend_->attention(out, qkv, layer);
 }
 
-void Device::swiglu(const Info& info) {
-  Operand& out = operand_at(info, 0);
-  const Rows gate_up = rows_at(info, 1);
-  require_equal("gateUp width", 2 * int64_t(out.width), gate_up.width);
-  require_most("rows in the operand", out.capacity, gate_up.count);
-  backend_->swiglu(out, gate_up);
+void Device::matmul_swiglu(const Info& info) {
+  const Rows out = rows_at(info, 0);
+  const Operand& x = operand_at(info, 2);
+  const Matrix& w = matrix_at(info, 3);
+  require_product(out, x, w, true);
+  backend_->matmul_swiglu(out, x, w);
 }
 
 void Device::select_sampled(const Info& info) {

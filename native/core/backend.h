@@ -25,6 +25,7 @@ struct Rows {
 struct Matrix {
   int32_t outputs = 0;
   int32_t inputs = 0;
+  bool gated = false;  // made by gated_matrix
   WeightType type = WeightType::f32;
   size_t bytes = 0;  // of backend memory
   virtual ~Matrix() = default;
@@ -63,6 +64,8 @@ struct Backend {
 
   // Load. `parts` are row-major [outputs_i, inputs] tensors stacked along outputs; the result owns a copy.
   virtual std::unique_ptr<Matrix> matrix(std::span<const TensorView> parts, WeightType type) = 0;
+  // gate and up: [width, inputs] each, for matmul_swiglu only; outputs becomes 2 width.
+  virtual std::unique_ptr<Matrix> gated_matrix(const TensorView& gate, const TensorView& up, WeightType type) = 0;
   virtual std::unique_ptr<Vector> vector(std::span<const TensorView> parts) = 0;  // stacked
   virtual Rows rows(int32_t count, int32_t width) = 0;                            // lives as long as the backend
   virtual std::unique_ptr<Operand> operand(int32_t capacity, int32_t width, WeightType type) = 0;
@@ -85,8 +88,8 @@ struct Backend {
   virtual void kv_append(Rows qkv, int32_t layer, const Vector* q_norm, const Vector* k_norm) = 0;
   // out[t, h] = softmax(q[t, h] K^T / sqrt(head_dim)) V over positions 0 .. position of t; q is the front of qkv
   virtual void attention(Rows out, Rows qkv, int32_t layer) = 0;
-  // gate_up: [T, 2 width]; out[r, i] = silu(gate_up[r, i]) * gate_up[r, width + i]
-  virtual void swiglu(Operand& out, Rows gate_up) = 0;
+  // out[r, i] = silu(g) * u, g = sum_j x[r, j] gate[i, j], u = sum_j x[r, j] up[i, j], silu(g) = g / (1 + e^-g)
+  virtual void matmul_swiglu(Rows out, const Operand& x, const Matrix& gate_up) = 0;
   // out[i] = x[last token of the i-th run whose row is not -1]; first .. first + out.count of them
   virtual void select_sampled(Rows out, Rows x, int32_t first) = 0;
   // Draws a token for each of those runs from its logits [vocabulary] and writes it to `result` at the run's row

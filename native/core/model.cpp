@@ -18,12 +18,12 @@ Model::Model(std::unique_ptr<Backend> backend, const BackendOptions& options, We
   x_ = backend_->rows(tokens, config_.hidden);
   qkv_ = backend_->rows(tokens, config_.qkv_width());
   attended_ = backend_->rows(tokens, config_.q_width());
-  gate_up_ = backend_->rows(tokens, 2 * config_.intermediate);
+  activated_ = backend_->rows(tokens, config_.intermediate);
   selected_ = backend_->rows(logit_rows, config_.hidden);
   logits_ = backend_->rows(logit_rows, config_.vocabulary);
   normed_ = backend_->operand(tokens, config_.hidden, options.weights);
   attended_operand_ = backend_->operand(tokens, config_.q_width(), options.weights);
-  activated_ = backend_->operand(tokens, config_.intermediate, options.weights);
+  activated_operand_ = backend_->operand(tokens, config_.intermediate, options.weights);
   selected_normed_ = backend_->operand(logit_rows, config_.hidden, options.weights);
 }
 
@@ -40,7 +40,8 @@ void Model::step(const StepPlan& plan, const StepResult& result) {
 
 void Model::forward(Rows x, const StepPlan& plan, const StepResult& result) {
   Backend& on = *backend_;
-  const Rows qkv = qkv_.first(x.count), attended = attended_.first(x.count), gate_up = gate_up_.first(x.count);
+  const Rows qkv = qkv_.first(x.count), attended = attended_.first(x.count);
+  const Rows activated = activated_.first(x.count);
   on.embedding(x, *weights_.embedding);
   for (int32_t layer = 0; layer < config_.layers; layer++) {
     const LayerWeights& weights = weights_.layers[size_t(layer)];
@@ -51,9 +52,9 @@ void Model::forward(Rows x, const StepPlan& plan, const StepResult& result) {
     on.convert(*attended_operand_, attended);
     on.matmul_add(x, *attended_operand_, *weights.output);
     on.rms_norm(*normed_, x, *weights.mlp_norm, config_.rms_eps);
-    on.matmul(gate_up, *normed_, *weights.gate_up, nullptr);
-    on.swiglu(*activated_, gate_up);
-    on.matmul_add(x, *activated_, *weights.down);
+    on.matmul_swiglu(activated, *normed_, *weights.gate_up);
+    on.convert(*activated_operand_, activated);
+    on.matmul_add(x, *activated_operand_, *weights.down);
   }
   const auto sampled = [](const Run& run) { return run.row != -1; };
   const int32_t count = int32_t(std::count_if(plan.runs.begin(), plan.runs.end(), sampled));

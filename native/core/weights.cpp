@@ -48,9 +48,9 @@ LayerWeights load_layer(Backend& backend, const TensorFiles& files, const ModelC
   }
   weights.output = matrix(backend, type, {files.matrix(attention + "o_proj.weight", hidden, q)});
   weights.mlp_norm = vector(backend, {files.vector(prefix + "post_attention_layernorm.weight", hidden)});
-  weights.gate_up = matrix(backend, type,
-                           {files.matrix(mlp + "gate_proj.weight", config.intermediate, hidden),
-                            files.matrix(mlp + "up_proj.weight", config.intermediate, hidden)});
+  weights.gate_up =
+      backend.gated_matrix(files.matrix(mlp + "gate_proj.weight", config.intermediate, hidden).view(),
+                           files.matrix(mlp + "up_proj.weight", config.intermediate, hidden).view(), type);
   weights.down = matrix(backend, type, {files.matrix(mlp + "down_proj.weight", hidden, config.intermediate)});
   return weights;
 }

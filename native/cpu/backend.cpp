@@ -49,13 +49,18 @@ CpuBackend::CpuBackend(const BackendOptions& options, const CpuOptions& cpu)
       rope_table_(size_t(options.context) * size_t(options.config.head_dim)),
       row_scratch_(size_t(pool_.size())) {
   fill_rope_table(options.config, rope_table_.data(), options.context);
-  const int32_t widest = std::max({options.config.hidden, options.config.intermediate, options.config.q_width()});
+  const int32_t widest = std::max(options.config.hidden, kGatedRows * kPanel);
   for (std::vector<float>& scratch : row_scratch_) scratch.resize(size_t(widest));
   for (std::vector<int32_t>* list : {&tokens_, &positions_, &slots_}) list->reserve(size_t(options.step_tokens));
 }
 
 std::unique_ptr<Matrix> CpuBackend::matrix(std::span<const TensorView> parts, WeightType type) {
-  return pack(parts, type, pool_);
+  return pack(parts, type, false, pool_);
+}
+
+std::unique_ptr<Matrix> CpuBackend::gated_matrix(const TensorView& gate, const TensorView& up, WeightType type) {
+  const TensorView parts[] = {gate, up};
+  return pack(parts, type, true, pool_);
 }
 
 std::unique_ptr<Vector> CpuBackend::vector(std::span<const TensorView> parts) {
@@ -138,13 +143,9 @@ void CpuBackend::convert(Operand& out, Rows x) {
   pack_rows(out, x.count, [&](int32_t row, float*) { return row_of(x, row); });
 }
 
-void CpuBackend::swiglu(Operand& out, Rows gate_up) {
-  const int32_t width = gate_up.width / 2;
-  pack_rows(out, gate_up.count, [&](int32_t row, float* scratch) {
-    const float* gate = row_of(gate_up, row);
-    kernels_.swiglu(scratch, gate, gate + width, width);
-    return scratch;
-  });
+void CpuBackend::matmul_swiglu(Rows out, const Operand& x, const Matrix& gate_up) {
+  multiply_gated(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(gate_up), kernels_,
+                 row_scratch_, row_of(out, 0), out.width);
 }
 
 void CpuBackend::matmul(Rows out, const Operand& x, const Matrix& w, const Vector* bias) {

@@ -29,6 +29,7 @@ class CpuBackend final : public Backend {
   int32_t threads() const { return pool_.size(); }
 
   std::unique_ptr<Matrix> matrix(std::span<const TensorView> parts, WeightType type) override;
+  std::unique_ptr<Matrix> gated_matrix(const TensorView& gate, const TensorView& up, WeightType type) override;
   std::unique_ptr<Vector> vector(std::span<const TensorView> parts) override;
   Rows rows(int32_t count, int32_t width) override;
   std::unique_ptr<Operand> operand(int32_t capacity, int32_t width, WeightType type) override;
@@ -45,7 +46,7 @@ class CpuBackend final : public Backend {
   void matmul_add(Rows out, const Operand& x, const Matrix& w) override;
   void kv_append(Rows qkv, int32_t layer, const Vector* q_norm, const Vector* k_norm) override;
   void attention(Rows out, Rows qkv, int32_t layer) override;
-  void swiglu(Operand& out, Rows gate_up) override;
+  void matmul_swiglu(Rows out, const Operand& x, const Matrix& gate_up) override;
   void select_sampled(Rows out, Rows x, int32_t first) override;
   void sample(const StepResult& result, Rows logits, int32_t first) override;
   void sync() override {}
@@ -63,7 +64,7 @@ class CpuBackend final : public Backend {
   AttentionScratch attention_scratch_;
   std::vector<float> rope_table_;               // [context, head_dim] see fill_rope_table
   std::vector<Memory> rows_;                    // what rows() has given out
-  std::vector<std::vector<float>> row_scratch_;  // [threads][widest operand]
+  std::vector<std::vector<float>> row_scratch_;  // [threads][widest operand, or kGatedRows panels' sums]
 
   // Of the running step.
   std::vector<Run> runs_;

@@ -64,11 +64,7 @@ KvCache::KvCache(const KvShape& shape)
   assert(shape.slots % 2 == 0);
   REQUIRE(shape.head_dim <= kMaxHeadDim, "MODEL_UNSUPPORTED",
           "headDim: expected at most " + std::to_string(kMaxHeadDim) + ", got " + std::to_string(shape.head_dim));
-  size_t bytes = 0;
-  const bool countable = !__builtin_mul_overflow(slot_bytes(), size_t(shape.slots), &bytes);
-  REQUIRE(countable, "OUT_OF_MEMORY",
-          "KV cache: cannot reserve " + std::to_string(shape.slots) + " slots of " + std::to_string(slot_bytes()) +
-              " bytes");
+  const size_t bytes = slot_bytes() * size_t(shape.slots);  // below 2^63 within the limits of ModelConfig::check
   memory_ = Memory(bytes, "KV cache", true);
   keys_ = memory_.data();
   values_ = keys_ + bytes / 2;

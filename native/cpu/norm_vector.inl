@@ -15,12 +15,16 @@ static void rms_norm(float* out, const float* x, const float* weight, int32_t wi
 }
 
 // silu(g) = g / (1 + e^-g)
-static void swiglu(float* out, const float* gate, const float* up, int32_t width) {
-  for (int i = 0; i < width; i += 16) {
-    const int count = std::min(16, width - i);
-    const F16 g = load_first(gate + i, count, zero());
+static void swiglu(float* out, int64_t out_stride, const float* x, int64_t x_stride, int32_t rows, int32_t columns) {
+  for (int row = 0; row < rows; row++, out += out_stride, x += x_stride) {
+    const F16 g = load(x);
     const F16 silu = div(g, add(set1(1), exp(sub(zero(), g))));
-    store_first(out + i, count, mul(silu, load_first(up + i, count, zero())));
+    const F16 value = mul(silu, load(x + kTileOutputs));
+    if (columns == kTileOutputs) {
+      store(out, value);
+    } else {
+      store_first(out, columns, value);
+    }
   }
 }
 

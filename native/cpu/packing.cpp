@@ -24,8 +24,9 @@ int32_t nearest_integer(float x) {
   return bits - 0x4b400000;
 }
 
-// One output's weights, front to back in the matrix's type, padded with zeros to whole tiles.
-void encode_row(const float* weights, PackedMatrix& matrix, int32_t output, std::vector<std::byte>& row) {
+// One output's weights, front to back in the matrix's type, padded with zeros to whole tiles. `at`: its place among all
+// outputs of all panels.
+void encode_row(const float* weights, PackedMatrix& matrix, int32_t at, std::vector<std::byte>& row) {
   std::fill(row.begin(), row.end(), std::byte{0});
   if (matrix.type == WeightType::f32) {
     memcpy(row.data(), weights, size_t(matrix.inputs) * 4);
@@ -43,14 +44,13 @@ void encode_row(const float* weights, PackedMatrix& matrix, int32_t output, std:
       to[i] = int8_t(value);
       total += value;
     }
-    matrix.scales[size_t(output)] = peak / 127;
-    matrix.sums[size_t(output)] = total;
+    matrix.scales[size_t(at)] = peak / 127;
+    matrix.sums[size_t(at)] = total;
   }
 }
 
-// Four bytes of an output's k-group lie at this place of its panel, the next group 64 bytes further.
-size_t place(int32_t output, int32_t tile) {
-  const int32_t in_panel = output % kPanel;
+// The first k-group of output `in_panel` in a tile, from the beginning of the panel; the next group is 64 bytes further.
+size_t place(int32_t in_panel, int32_t tile) {
   return size_t(tile) * 2 * kTileBytes + size_t(in_panel / kTileOutputs) * kTileBytes +
          size_t(in_panel % kTileOutputs) * 4;
 }
@@ -71,11 +71,20 @@ void read_row(const TensorView& tensor, int32_t row, float* out) {
   }
 }
 
-std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, ThreadPool& pool) {
+std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, bool gated, ThreadPool& pool) {
   auto matrix = std::make_unique<PackedMatrix>();
   matrix->type = type;
+  matrix->gated = gated;
   matrix->inputs = parts.front().columns;
-  for (const TensorView& part : parts) matrix->outputs += part.rows;
+  struct Source {
+    const TensorView* part;
+    int32_t row;
+  };
+  std::vector<Source> sources;  // [outputs]
+  for (const TensorView& part : parts) {
+    for (int32_t row = 0; row < part.rows; row++) sources.push_back({&part, row});
+  }
+  matrix->outputs = int32_t(sources.size());
   matrix->tiles = (matrix->inputs + k_per_tile(type) - 1) / k_per_tile(type);
   matrix->memory = Memory(size_t(matrix->panels()) * matrix->panel_bytes(), "weights");
   matrix->bytes = matrix->memory.bytes();
@@ -83,23 +92,19 @@ std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType
     matrix->scales.resize(size_t(matrix->panels()) * kPanel);
     matrix->sums.resize(size_t(matrix->panels()) * kPanel);
   }
-  std::vector<const TensorView*> owner;  // [outputs] the part an output comes from
-  std::vector<int32_t> first;            // [outputs] the output at which that part begins
-  for (const TensorView& part : parts) {
-    const int32_t begin = int32_t(owner.size());
-    owner.insert(owner.end(), size_t(part.rows), &part);
-    first.insert(first.end(), size_t(part.rows), begin);
-  }
+  const int32_t columns = matrix->columns(), together = matrix->panel_columns();
   pool.run(matrix->panels(), [&](int32_t panel) {
     std::vector<float> weights(size_t(matrix->inputs));
     std::vector<std::byte> row(size_t(matrix->tiles) * 64);
     std::byte* to = matrix->memory.data() + size_t(panel) * matrix->panel_bytes();
-    const int32_t end = std::min(matrix->outputs, (panel + 1) * kPanel);
-    for (int32_t output = panel * kPanel; output < end; output++) {
-      read_row(*owner[size_t(output)], output - first[size_t(output)], weights.data());
-      encode_row(weights.data(), *matrix, output, row);
+    for (int32_t i = 0; i < kPanel; i++) {
+      const int32_t column = panel * together + i % together;
+      if (column >= columns) continue;
+      const Source& source = sources[size_t(i / together * columns + column)];
+      read_row(*source.part, source.row, weights.data());
+      encode_row(weights.data(), *matrix, panel * kPanel + i, row);
       for (int32_t tile = 0; tile < matrix->tiles; tile++) {
-        std::byte* group = to + place(output, tile);
+        std::byte* group = to + place(i, tile);
         for (int32_t r = 0; r < 16; r++) memcpy(group + r * 64, row.data() + tile * 64 + r * 4, 4);
       }
     }
@@ -112,7 +117,7 @@ void PackedMatrix::unpack(int32_t output, float* row) const {
   const int32_t per_group = k_per_tile(type) / 16;
   for (int32_t k = 0; k < inputs; k += per_group) {
     const int32_t group = k / per_group;
-    const std::byte* bytes = from + place(output, group / 16) + group % 16 * 64;
+    const std::byte* bytes = from + place(output % kPanel, group / 16) + group % 16 * 64;
     const int32_t count = std::min(per_group, inputs - k);
     if (type == WeightType::f32) {
       memcpy(row + k, bytes, 4);
@@ -161,36 +166,75 @@ void PackedOperand::unpack(int32_t row, float* x) const {
   }
 }
 
-void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
-              const float* bias, bool add) {
-  assert(x.type == w.type && x.width == w.inputs);
+namespace {
+
+// Rows from `row` on against one panel.
+MatmulTask task_of(const PackedOperand& x, const PackedMatrix& w, int32_t row, int32_t rows, int32_t panel) {
   const bool exact = x.type == WeightType::int8;
+  return {
+      .x = x.block(row),
+      .rows = rows,
+      .x_scales = exact ? &x.scales[size_t(row)] : nullptr,
+      .w = w.panel(panel),
+      .w_scales = exact ? &w.scales[size_t(panel) * kPanel] : nullptr,
+      .w_sums = exact ? &w.sums[size_t(panel) * kPanel] : nullptr,
+      .tiles = w.tiles,
+      .out = nullptr,
+      .out_stride = 0,
+      .columns = kPanel,
+      .bias = nullptr,
+      .add = false,
+  };
+}
+
+// Calls body(panel, row, rows, thread) for groups of rows that stay in the cache while all panels pass by.
+template <typename Body>
+void for_panels(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, const Body& body) {
+  assert(x.type == w.type && x.width == w.inputs);
   const int64_t row_bytes = x.row_bytes() * x.tiles;
   const int32_t group_rows = std::max(2 * kBlock, int32_t(kGroupBytes / row_bytes) / (2 * kBlock) * (2 * kBlock));
   const int32_t groups = (x.count + group_rows - 1) / group_rows;
   const int32_t together =
       x.count > 4 * kBlock ? 1 : std::max(1, int32_t(kStreamBytes / int64_t(w.panel_bytes())));
   const int32_t chunks = (w.panels() + together - 1) / together;
-  pool.run(groups * chunks, [&](int32_t index) {
+  pool.run(groups * chunks, [&](int32_t index, int32_t thread) {
     const int32_t row = index / chunks * group_rows;
     const int32_t begin = index % chunks * together;
     const int32_t end = std::min(w.panels(), begin + together);
-    for (int32_t panel = begin; panel < end; panel++) {
-      const int32_t o = panel * kPanel;
-      x.kernels.product({
-          .x = x.block(row),
-          .rows = std::min(group_rows, x.count - row),
-          .x_scales = exact ? &x.scales[size_t(row)] : nullptr,
-          .w = w.panel(panel),
-          .w_scales = exact ? &w.scales[size_t(o)] : nullptr,
-          .w_sums = exact ? &w.sums[size_t(o)] : nullptr,
-          .tiles = w.tiles,
-          .out = out + row * out_stride + o,
-          .out_stride = out_stride,
-          .columns = std::min(kPanel, w.outputs - o),
-          .bias = bias ? bias + o : nullptr,
-          .add = add,
-      });
+    for (int32_t panel = begin; panel < end; panel++) body(panel, row, std::min(group_rows, x.count - row), thread);
+  });
+}
+
+}  // namespace
+
+void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
+              const float* bias, bool add) {
+  assert(!w.gated);
+  for_panels(pool, x, w, [&](int32_t panel, int32_t row, int32_t rows, int32_t) {
+    const int32_t o = panel * kPanel;
+    MatmulTask task = task_of(x, w, row, rows, panel);
+    task.out = out + row * out_stride + o;
+    task.out_stride = out_stride;
+    task.columns = std::min(kPanel, w.outputs - o);
+    task.bias = bias ? bias + o : nullptr;
+    task.add = add;
+    x.kernels.product(task);
+  });
+}
+
+void multiply_gated(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, const Kernels& kernels,
+                    std::span<std::vector<float>> scratch, float* out, int64_t out_stride) {
+  assert(w.gated);
+  for_panels(pool, x, w, [&](int32_t panel, int32_t row, int32_t rows, int32_t thread) {
+    const int32_t column = panel * kTileOutputs;
+    const int32_t columns = std::min(kTileOutputs, w.columns() - column);
+    float* sums = scratch[size_t(thread)].data();
+    for (const int32_t end = row + rows; row < end; row += kGatedRows) {
+      MatmulTask task = task_of(x, w, row, std::min(kGatedRows, end - row), panel);
+      task.out = sums;
+      task.out_stride = kPanel;
+      x.kernels.product(task);
+      kernels.swiglu(out + row * out_stride + column, out_stride, sums, kPanel, task.rows, columns);
     }
   });
 }

@@ -12,24 +12,28 @@
 namespace baton::cpu {
 
 // Weights in the tiles of matmul.h. int8: one scale per output, the largest magnitude of its weights over 127.
+// gated: outputs are pairs, first halves and second halves; a panel holds 16 of the first and their 16 partners.
 struct PackedMatrix final : Matrix {
   int32_t tiles;  // along k
   Memory memory;
   std::vector<float> scales;  // [panels * kPanel], int8 only
   std::vector<int32_t> sums;  // [panels * kPanel], int8 only; see MatmulTask::w_sums
 
-  int32_t panels() const { return (outputs + kPanel - 1) / kPanel; }
+  // Outputs of one panel that belong together: all, or half of them where the others are their partners.
+  int32_t panel_columns() const { return gated ? kTileOutputs : kPanel; }
+  int32_t columns() const { return gated ? outputs / 2 : outputs; }
+  int32_t panels() const { return (columns() + panel_columns() - 1) / panel_columns(); }
   size_t panel_bytes() const { return size_t(tiles) * 2 * kTileBytes; }
   const std::byte* panel(int32_t index) const { return memory.data() + size_t(index) * panel_bytes(); }
 
-  // Row `output` of the matrix as floats: what the embedding reads.
+  // Row `output` of a matrix that is not gated, as floats: what the embedding reads.
   void unpack(int32_t output, float* row) const;
 };
 
 // Row `row` of a tensor as floats.
 void read_row(const TensorView& tensor, int32_t row, float* out);
 
-std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, ThreadPool& pool);
+std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, bool gated, ThreadPool& pool);
 
 // Activations in the blocks of matmul.h, in the form the ISA's kernels read.
 struct PackedOperand final : Operand {
@@ -51,5 +55,11 @@ struct PackedOperand final : Operand {
 // out (+)= x w^T + bias, shared out over the pool in panels.
 void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
               const float* bias, bool add);
+
+// out[r, i] = silu(g) u, where g and u are x[r] times outputs i and columns() + i of a gated matrix. `scratch`: a place of
+// kGatedRows * kPanel floats for each thread.
+constexpr int32_t kGatedRows = 128;
+void multiply_gated(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, const Kernels& kernels,
+                    std::span<std::vector<float>> scratch, float* out, int64_t out_stride);
 
 }  // namespace baton::cpu

@@ -15,9 +15,7 @@ namespace {
 constexpr float kGreedyTemperature = 1e-5f;  // below it, as vLLM does, the draw could only be the largest
 constexpr float kLowest = std::numeric_limits<float>::lowest();
 
-// Blocks looked at first for a draw, and how many times as many after each time that was not enough.
-constexpr int32_t kFirstBlocks = 64;
-constexpr int32_t kMoreBlocks = 8;
+constexpr int32_t kFirstBlocks = 64;  // whose maxima tell which candidates a draw looks at first
 
 void block_maxima(float* maxima, const float* x, int32_t count) {
   for (int32_t begin = 0; begin < count; begin += kSampleBlock) {
@@ -86,7 +84,9 @@ void Sampler::sample(int32_t index, int32_t position, float* logits, const StepR
 
   if (row.sampling.logprobs > 0) {
     const auto top = size_t(std::min(row.sampling.logprobs, vocabulary_));
-    gather(row, logits, threshold_of(row, int32_t(top)), raw_largest, 1);
+    row.candidates.clear();
+    for_each_until({threshold_of(row, int32_t(top)), vocabulary_, 0}, row, logits, {raw_largest, 1},
+                   [&](const Candidate& one) { row.candidates.push_back(one); });
     std::partial_sort(row.candidates.begin(), row.candidates.begin() + std::min(top, row.candidates.size()),
                       row.candidates.end(), before);
     for (size_t i = 0; i < size_t(row.sampling.logprobs); i++) {
@@ -151,17 +151,19 @@ float Sampler::threshold_of(Row& row, int32_t count) const {
   return std::max(row.ranked[size_t(count - 1)], kLowest);
 }
 
-// row.candidates = all tokens whose logit is at least `threshold`, by token.
-void Sampler::gather(Row& row, const float* logits, float threshold, float largest, float scale) const {
-  row.candidates.clear();
+// Calls body(candidate) for every token that does not come after `last`, in the order of tokens.
+template <typename Body>
+void Sampler::for_each_until(const Candidate& last, const Row& row, const float* logits, const Scale& scale,
+                             const Body& body) const {
   for (size_t block = 0; block < row.maxima.size(); block++) {
-    if (row.maxima[block] < threshold) continue;
+    if (row.maxima[block] < last.logit) continue;
     const int32_t begin = int32_t(block) * kSampleBlock;
     const int32_t count = std::min(kSampleBlock, vocabulary_ - begin);
     float weights[kSampleBlock];
-    kernels_.exps(weights, logits + begin, count, largest, scale);
+    kernels_.exps(weights, logits + begin, count, scale.largest, scale.inverse_temperature);
     for (int32_t i = 0; i < count; i++) {
-      if (logits[begin + i] >= threshold) row.candidates.push_back({logits[begin + i], begin + i, weights[i]});
+      const Candidate one = {logits[begin + i], begin + i, weights[i]};
+      if (!before(last, one)) body(one);
     }
   }
 }
@@ -174,58 +176,80 @@ int32_t Sampler::first_at(const Row& row, const float* logits, float largest) co
 
 int32_t Sampler::draw(Row& row, int32_t position, const float* logits, float largest) const {
   const Sampling& sampling = row.sampling;
-  const float scale = 1 / sampling.temperature;
-  const float floor = std::max(largest + sampling.temperature * std::log(sampling.min_p), kLowest);  // min_p 0: lowest
+  const Scale scale = {largest, 1 / sampling.temperature};
+  const double random = uniform(sampling.seed, uint32_t(position));
+  const auto target_of = [&](double weight) { return std::nextafter(random * weight, HUGE_VAL); };  // more than that
   const bool counted = sampling.top_k > 0 && sampling.top_k < vocabulary_;
+  const float floor = largest + sampling.temperature * std::log(sampling.min_p);  // min_p 0: -infinity
 
-  // The candidates are those that min_p and top_k leave, or as many of the first as the draw turns out to need.
-  int32_t blocks = counted ? sampling.top_k : kFirstBlocks;
-  const float threshold = counted || floor == kLowest ? threshold_of(row, blocks) : kLowest;
-  bool complete = counted || floor > kLowest || threshold == kLowest;
-  gather(row, logits, std::max(floor, threshold), largest, scale);
-  if (counted && row.candidates.size() > size_t(sampling.top_k)) {
-    std::nth_element(row.candidates.begin(), row.candidates.begin() + sampling.top_k, row.candidates.end(), before);
-    row.candidates.resize(size_t(sampling.top_k));
-  }
-  double weight = complete ? weight_of(row.candidates) : kernels_.sum_exps(logits, vocabulary_, largest, scale);
-
-  const auto first_reaching = [&](double target) {
-    while (!complete && weight_of(row.candidates) < target) {
-      blocks = blocks > vocabulary_ / kMoreBlocks ? vocabulary_ : blocks * kMoreBlocks;
-      const float lower = threshold_of(row, blocks);
-      complete = lower == kLowest;
-      gather(row, logits, lower, largest, scale);
+  // min_p and top_k leave the candidates up to `last`.
+  Candidate last = {std::max(floor, kLowest), vocabulary_, 0};
+  if (counted) {
+    last.logit = std::max(last.logit, threshold_of(row, sampling.top_k));
+    row.candidates.clear();
+    for_each_until(last, row, logits, scale, [&](const Candidate& one) { row.candidates.push_back(one); });
+    const auto kth = row.candidates.begin() + (sampling.top_k - 1);
+    if (row.candidates.size() > size_t(sampling.top_k)) {
+      std::nth_element(row.candidates.begin(), kth, row.candidates.end(), before);
+      last = *kth;
     }
-    return prefix(row.candidates, target);
-  };
-  if (sampling.top_p < 1) {
-    const Prefix nucleus = first_reaching(sampling.top_p * weight);
-    row.candidates.resize(nucleus.count);
-    weight = nucleus.weight;
-    complete = true;
   }
-  // More than u * weight, that is, the next double at least.
-  const double target = std::nextafter(uniform(sampling.seed, uint32_t(position)) * weight, HUGE_VAL);
-  return row.candidates[first_reaching(target).count - 1].token;
+
+  double weight = 0;
+  if (last.logit > kLowest) {
+    weight = fill_buckets(row, last, logits, scale);
+  } else {
+    // All are candidates, but often the first few have more weight than is asked for below.
+    weight = kernels_.sum_exps(logits, vocabulary_, largest, scale.inverse_temperature);
+    const double needed = sampling.top_p < 1 ? sampling.top_p * weight : target_of(weight);
+    const Candidate few = {threshold_of(row, kFirstBlocks), vocabulary_, 0};
+    if (fill_buckets(row, few, logits, scale) >= needed) {
+      last = few;
+    } else {
+      fill_buckets(row, last, logits, scale);
+    }
+  }
+  if (sampling.top_p < 1) weight = first_reaching(sampling.top_p * weight, row, last, logits, scale).sum;
+  return first_reaching(target_of(weight), row, last, logits, scale).token;
 }
 
-bool Sampler::before(const Candidate& a, const Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+// Fractions of a temperature step below the largest logit; the last bucket has all beyond.
+int32_t Sampler::bucket_of(float logit, const Scale& scale) {
+  constexpr float kPerStep = 4;
+  return int32_t(std::min((scale.largest - logit) * scale.inverse_temperature * kPerStep, float(kBuckets - 1)));
 }
 
-double Sampler::weight_of(const std::vector<Candidate>& candidates) {
+// row.buckets = weights of the candidates up to `last`; their sum.
+double Sampler::fill_buckets(Row& row, const Candidate& last, const float* logits, const Scale& scale) const {
+  row.buckets.fill(0);
+  for_each_until(last, row, logits, scale,
+                 [&](const Candidate& one) { row.buckets[size_t(bucket_of(one.logit, scale))] += one.weight; });
   double sum = 0;
-  for (const Candidate& one : candidates) sum += one.weight;
+  for (const double weight : row.buckets) sum += weight;
   return sum;
 }
 
-// The fewest candidates, from the first, whose weights sum up to `target`; all, if they do not. They are brought to the
-// front, in no order but that the last of them comes last. A quickselect by weight: no more is sorted than needed.
-Sampler::Prefix Sampler::prefix(std::vector<Candidate>& candidates, double target) {
+// The first candidate at which the running sum of weights reaches `target`, and that sum; the last, if it never does.
+Sampler::Reached Sampler::first_reaching(double target, Row& row, const Candidate& last, const float* logits,
+                                         const Scale& scale) const {
+  int32_t bucket = 0;
+  double sum = 0;  // of the buckets before it
+  double next = 0;
+  for (int32_t i = 0; i < kBuckets && next < target; i++) {
+    if (row.buckets[size_t(i)] == 0) continue;
+    bucket = i;
+    sum = next;
+    next += row.buckets[size_t(i)];
+  }
+  row.candidates.clear();
+  for_each_until(last, row, logits, scale, [&](const Candidate& one) {
+    if (bucket_of(one.logit, scale) == bucket) row.candidates.push_back(one);
+  });
+
+  // A quickselect by weight, so that a bucket which holds the whole vocabulary is no trouble.
   constexpr std::ptrdiff_t kSorted = 32;
-  auto begin = candidates.begin();
-  auto end = candidates.end();
-  double sum = 0;
+  auto begin = row.candidates.begin();
+  auto end = row.candidates.end();
   while (end - begin > kSorted) {
     const Candidate a = *begin, b = begin[(end - begin) / 2], c = end[-1];
     const Candidate pivot = std::max(std::min(a, b, before), std::min(std::max(a, b, before), c, before), before);
@@ -240,11 +264,12 @@ Sampler::Prefix Sampler::prefix(std::vector<Candidate>& candidates, double targe
     }
   }
   std::sort(begin, end, before);
-  for (; begin != end; ++begin) {
-    sum += begin->weight;
-    if (sum >= target) return {size_t(begin - candidates.begin()) + 1, sum};
-  }
-  return {size_t(end - candidates.begin()), sum};
+  for (; end - begin > 1 && sum + begin->weight < target; ++begin) sum += begin->weight;
+  return {begin->token, sum + begin->weight};
+}
+
+bool Sampler::before(const Candidate& a, const Candidate& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
 }  // namespace baton::cpu

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -47,6 +48,8 @@ class Sampler {
   void sample(int32_t row, int32_t position, float* logits, const StepResult& result);
 
  private:
+  static constexpr int32_t kBuckets = 128;
+
   struct Seen {
     int32_t token;
     int32_t times;  // in the output; 0: only in the prompt
@@ -69,22 +72,31 @@ class Sampler {
     std::vector<float> ranked;  // [blocks]
     std::vector<Raw> raw;       // logits that have been adjusted; a token's first entry is its raw one
     std::vector<Candidate> candidates;
+    std::array<double, kBuckets> buckets;  // weight of the candidates by their distance from the largest logit
   };
-  struct Prefix {
-    size_t count;
-    double weight;
+  struct Scale {
+    float largest;
+    float inverse_temperature;
+  };
+  struct Reached {
+    int32_t token;
+    double sum;
   };
 
   static bool before(const Candidate& a, const Candidate& b);
-  static double weight_of(const std::vector<Candidate>& candidates);
-  static Prefix prefix(std::vector<Candidate>& candidates, double target);
+  static int32_t bucket_of(float logit, const Scale& scale);
 
   float largest_of(Row& row, const float* logits) const;
   float threshold_of(Row& row, int32_t count) const;
-  void gather(Row& row, const float* logits, float threshold, float largest, float scale) const;
+  template <typename Body>
+  void for_each_until(const Candidate& last, const Row& row, const float* logits, const Scale& scale,
+                      const Body& body) const;
   void adjust(Row& row, int32_t position, float* logits) const;
   int32_t first_at(const Row& row, const float* logits, float largest) const;
   int32_t draw(Row& row, int32_t position, const float* logits, float largest) const;
+  double fill_buckets(Row& row, const Candidate& last, const float* logits, const Scale& scale) const;
+  Reached first_reaching(double target, Row& row, const Candidate& last, const float* logits,
+                         const Scale& scale) const;
 
   int32_t vocabulary_;
   SampleKernels kernels_;

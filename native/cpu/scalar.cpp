@@ -19,9 +19,15 @@ void rms_norm(float* out, const float* x, const float* weight, int32_t width, fl
   for (int32_t i = 0; i < width; i++) out[i] = x[i] * scale * weight[i];
 }
 
-// out[i] = silu(gate[i]) * up[i], silu(g) = g / (1 + e^-g)
-void swiglu(float* out, const float* gate, const float* up, int32_t width) {
-  for (int32_t i = 0; i < width; i++) out[i] = float(gate[i] / (1 + std::exp(-double(gate[i]))) * up[i]);
+// silu(g) = g / (1 + e^-g)
+void swiglu(float* out, int64_t out_stride, const float* x, int64_t x_stride, int32_t rows, int32_t columns) {
+  for (int32_t row = 0; row < rows; row++) {
+    for (int32_t i = 0; i < columns; i++) {
+      const double gate = x[row * x_stride + i];
+      const double up = x[row * x_stride + kTileOutputs + i];
+      out[row * out_stride + i] = float(gate / (1 + std::exp(-gate)) * up);
+    }
+  }
 }
 
 // (x[i], x[i + head_dim / 2]) turned by the angle whose cosine and sine are given

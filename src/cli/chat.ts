@@ -34,6 +34,8 @@ ${helpOf(FLAGS)}`,
     const prompt = json || process.stdin.isTTY !== true ? '' : '> ';
     await using engine = await loadEngine(values.model ?? TALES, { rows: 1, ...toOptions(values, LOAD_FLAGS) });
 
+    await engine.stream({ ...options, prompt: '' }).return(); // wrong options are refused before the first turn
+
     const system: ChatMessage[] = values.system === undefined ? [] : [{ role: 'system', content: values.system }];
     const messages: ChatMessage[] = [];
     const turns: ({ user: string } & Completion)[] = [];
@@ -49,10 +51,17 @@ ${helpOf(FLAGS)}`,
       else if (user !== '') {
         messages.push({ role: 'user', content: user });
         answering = new AbortController();
-        const answer = await reply(engine, system, messages, { ...options, signal: answering.signal }, json);
+        try {
+          const answer = await reply(engine, system, messages, { ...options, signal: answering.signal }, json);
+          messages.push({ role: 'assistant', content: answer.text });
+          turns.push({ user, ...answer });
+        } catch (error) {
+          // A turn that is too long, or that the template refuses, ends nothing but itself.
+          if (!(error instanceof EngineError && ['TOO_LONG', 'INVALID_OPTION'].includes(error.code))) throw error;
+          process.stderr.write(`${error.message}\n`);
+          messages.pop();
+        }
         answering = undefined;
-        messages.push({ role: 'assistant', content: answer.text });
-        turns.push({ user, ...answer });
       }
       lines.prompt();
     }

@@ -147,7 +147,6 @@ export class Run {
   }
 
   abort(): void {
-    this.hold(false);
     for (const { request } of this.generations) this.abortRequest(request);
   }
 

@@ -56,7 +56,7 @@ export class Admission {
     this.queue.add(request);
   }
 
-  /** The queue's next request, with a span, into the pool; undefined if it would leave fewer than `spare` slots free. */
+  /** The queue's next request, with a span, into the pool; undefined unless that leaves `spare` slots free. */
   admit(spare = 0): Request | undefined {
     const request = this.queue.peek();
     if (request === undefined) return undefined;

@@ -67,7 +67,7 @@ export class KvArena {
     return this.#free;
   }
 
-  /** A span, moving others if that is what it takes; undefined if even that does not help. `wish`: what it may grow to. */
+  /** A span that may grow to `wish`, moving others if that is what it takes; undefined if even that does not help. */
   allocate(owner: SpanOwner, slots: number, wish = slots): Span | undefined {
     if (slots > this.#free || slots >= this.#refused) return undefined;
     let offset = this.#hole(slots, wish);

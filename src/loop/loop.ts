@@ -114,7 +114,8 @@ export class Loop {
 
   constructor(native: NativeEngine, options: LoopOptions) {
     const { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens = CHUNK_TOKENS } = options;
-    for (const [name, value] of Object.entries({ rows, stepTokens, context, queueRequests, queueTokens, chunkTokens })) {
+    const counts = { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens };
+    for (const [name, value] of Object.entries(counts)) {
       if (Number.isInteger(value) && value >= 1) continue;
       throw new EngineError('INVALID_OPTION', `${name}: expected an integer from 1, got ${value}`);
     }
@@ -266,6 +267,7 @@ export class Loop {
     admission.extend();
     const preempted = admission.preemptions > before;
     if (!preempted) this.policy.admit(this.#state);
+    else this.#leaving = true; // who was preempted may have been the last that finished rows were kept for
     return preempted;
   }
 
@@ -329,7 +331,9 @@ export class Loop {
     if (count === 0) return NO_ALTERNATIVES;
     const { topTokens, topLogprobs } = this.#result;
     const first = row * TOP_LOGPROBS;
-    return Array.from({ length: count }, (_, i) => ({ token: topTokens[first + i]!, logprob: topLogprobs[first + i]! }));
+    return Array.from({ length: count }, (_, i) => {
+      return { token: topTokens[first + i]!, logprob: topLogprobs[first + i]! };
+    });
   }
 
   /** Tells everybody who has gone, after all places are in order: callbacks may add and abort. */

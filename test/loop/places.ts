@@ -111,8 +111,10 @@ metrics('gives percentiles of the latest steps, and nothing before the first', (
   const it = new Metrics();
   const plan = new Plan({ rows: 1, stepTokens: 1, slots: 64 });
   assert.equal([it.stepMs(), it.idle().share], [{ mean: 0, p50: 0, p90: 0, p99: 0 }, 0]);
-  for (let ms = 0; ms < 1100; ms++) it.step(ms % 100, plan, { used: 1, empty: 0, stalled: 0 });
-  assert.equal(it.stepMs(), { mean: 49.5, p50: 50, p90: 90, p99: 99 });
+  const step = (ms: number) => it.step(ms, plan, { used: 1, empty: 0, stalled: 0 });
+  for (let i = 0; i < 76; i++) step(1000); // all forgotten but by the mean
+  for (let i = 0; i < 1024; i++) step(i % 128);
+  assert.equal(it.stepMs(), { mean: (76 * 1000 + 1024 * 63.5) / 1100, p50: 64, p90: 115, p99: 126 });
 });
 
 queue.run();

@@ -18,9 +18,9 @@ workloads('the generator is the same everywhere', () => {
 for (const name of WORKLOAD_NAMES) {
   workloads(`${name}: a seed gives the same requests, another seed others, all within the context`, () => {
     const context = 100;
-    const one = workload(name, { requests: 300, seed: 1, context, rate: 50 });
-    assert.equal(workload(name, { requests: 300, seed: 1, context, rate: 50 }), one);
-    assert.not.equal(workload(name, { requests: 300, seed: 2, context, rate: 50 }), one);
+    const one = workload(name, { requests: 3000, seed: 1, context, rate: 50 });
+    assert.equal(workload(name, { requests: 3000, seed: 1, context, rate: 50 }), one);
+    assert.not.equal(workload(name, { requests: 3000, seed: 2, context, rate: 50 }), one);
     let before = 0;
     for (const { promptTokens, outputTokens, arrivalMs } of one) {
       assert.ok(Number.isInteger(promptTokens) && Number.isInteger(outputTokens));
@@ -28,7 +28,7 @@ for (const name of WORKLOAD_NAMES) {
       assert.ok(arrivalMs >= before);
       before = arrivalMs;
     }
-    assert.ok(before > 300 * 20 * 0.5 && before < 300 * 20 * 1.6, `${before} ms for 300 at 50 a second`);
+    assert.ok(before > 3000 * 20 * 0.6 && before < 3000 * 20 * 1.5, `${before} ms for 3000 at 50 a second`);
   });
 }
 
@@ -37,7 +37,8 @@ workloads('without a rate everything is there at once', () => {
 });
 
 workloads('heavy-tail outputs are log-normal with sigma 1.2', () => {
-  const logs = workload('heavy-tail', { ...many, outputTokens: 50, promptTokens: 50 }).map((one) => Math.log(one.outputTokens));
+  const records = workload('heavy-tail', { ...many, outputTokens: 50, promptTokens: 50 });
+  const logs = records.map(({ outputTokens }) => Math.log(outputTokens));
   const mean = logs.reduce((sum, log) => sum + log, 0) / logs.length;
   const sigma = Math.sqrt(logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / logs.length);
   assert.ok(Math.abs(Math.exp(mean) - 50) < 5, `median ${Math.exp(mean)}`);

@@ -60,7 +60,19 @@ native('lying entries', async (engine) => {
     end: [-1, 0, 2 ** 31, 2 ** 53, NaN, Infinity, '8', null],
     file: [-1, 1, 2 ** 31, 0.5, NaN, null],
     type: ['F64', 'I8', '', 'f32', null, 3],
-    shape: [[], [0], [-1, -1], [2 ** 32, 2 ** 32], [2 ** 31, 2], [300.5, 16], [16, 300], [300, 16, 1], null, 'x', [null]],
+    shape: [
+      [],
+      [0],
+      [-1, -1],
+      [2 ** 32, 2 ** 32],
+      [2 ** 31, 2],
+      [300.5, 16],
+      [16, 300],
+      [300, 16, 1],
+      null,
+      'x',
+      [null],
+    ],
     name: ['other', '', null],
   };
   for (const number of [0, 5, model.tensors.length - 1]) {
@@ -135,7 +147,8 @@ native('a hundred refused loads leave no memory behind', async (engine) => {
   const model = await open();
   const broken = model.tensors.slice(0, -1);
   const measure = async (loads: number): Promise<number> => {
-    for (let i = 0; i < loads; i++) await refuses(engine, model, { tensors: broken, slots: 64 * 1024 }, 'a missing tensor');
+    for (let i = 0; i < loads; i++)
+      await refuses(engine, model, { tensors: broken, slots: 64 * 1024 }, 'a missing tensor');
     return process.memoryUsage().rss;
   };
   const before = await measure(20);

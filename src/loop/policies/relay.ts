@@ -18,7 +18,7 @@ export class Relay implements Policy {
     let behind = pool.behind;
     for (let waiting = pool.waiting; waiting < most && behind < budget; waiting++) {
       // A request that no row waits for must leave every row a tile to grow into.
-      const request = admission.admit(waiting < batch.free ? 0 : batch.length * TILE);
+      const request = admission.admit(waiting < batch.free ? 0 : batch.size * TILE);
       if (request === undefined) break;
       behind += request.behind;
     }

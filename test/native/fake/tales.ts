@@ -50,11 +50,13 @@ export function readEntries(bytes: Buffer): TensorEntry[] {
     });
 }
 
+const TENSORS = readEntries(readFileSync(FILE));
+
 export function talesLoad(changes: Partial<NativeLoad> = {}): NativeLoad {
   return {
     config: CONFIG,
     files: [FILE],
-    tensors: readEntries(readFileSync(FILE)),
+    tensors: TENSORS,
     device: 'cpu',
     isa: 'auto',
     threads: 1,

@@ -164,13 +164,18 @@ for (const kind of KINDS) {
 }
 
 kv('refuses what it cannot hold', async () => {
-  const shape = { heads: 1024, kvHeads: 1024, headDim: 256, layers: 1024, context: 64 };
-  const huge = await failure(() => new Device({ config: shape, slots: 2 ** 31 - 64, stepTokens: 64 }));
-  assert.is(huge.code, 'OUT_OF_MEMORY', huge.message);
-  assert.match(huge.message, '2147483584 slots');
   const wide = await failure(() => new Device({ config: { heads: 1, kvHeads: 1, headDim: 258 } }));
   assert.is(wide.code, 'MODEL_UNSUPPORTED', wide.message);
   assert.match(wide.message, 'at most 256, got 258');
+  // Reserved memory costs nothing but addresses: of 64 TiB each, ten do not fit.
+  const config = { layers: 16, heads: 1, kvHeads: 1, headDim: 256, context: 64 };
+  const devices: Device[] = [];
+  const huge = await failure(() => {
+    for (let i = 0; i < 10; i++) devices.push(new Device({ config, slots: 2 ** 31 - 64, stepTokens: 64 }));
+  });
+  for (const device of devices) device.close();
+  assert.is(huge.code, 'OUT_OF_MEMORY', huge.message);
+  assert.match(huge.message, /KV cache: .* 67108862 MiB/);
 });
 
 kv.run();
