@@ -1,7 +1,7 @@
 // npm run build: the addon (cmake-js) and dist/ (tsc).
 //
 //   --if-stale            only what is older than its sources
-//   --debug               the addon with asserts, in build/Debug, and found in place of the release one until the next build
+//   --debug               the addon with asserts, in build/Debug; found in place of the release one until the next build
 //   --sanitize=address    only an addon that checks itself, in build/Sanitize (also: undefined, thread)
 
 import { spawnSync } from 'node:child_process';
@@ -98,7 +98,12 @@ try {
     buildStale('addon', NATIVE, 'build/Release/baton.node', () => buildAddon('build/Release'));
   }
   if (values.sanitize === undefined) {
-    buildStale('dist', ['src', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'], 'dist/index.js', buildDist);
+    buildStale(
+      'dist',
+      ['src', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'],
+      'dist/index.js',
+      buildDist,
+    );
   }
 } catch (error) {
   if (!(error instanceof BuildError)) throw error;

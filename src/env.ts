@@ -1,6 +1,6 @@
 import { EngineError } from './errors.ts';
 
-/** What the environment says: defaults for options that were not given, and switches. Each is read when it is asked for. */
+/** What the environment says: defaults for options that were not given, and switches. Read when asked for. */
 export interface Env {
   /** BATON_DEVICE: the device where no option names one. */
   readonly device: string | undefined;

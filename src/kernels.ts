@@ -84,7 +84,16 @@ export class Device {
   constructor(options: DeviceOptions = {}) {
     const { kernels } = loadAddon();
     this.config = { ...TINY, ...options.config };
-    const defaults = { device: 'cpu', isa: 'auto', threads: 1, weights: 'f32', kv: 'f32', slots: 4096, rows: 64, stepTokens: 1024 };
+    const defaults = {
+      device: 'cpu',
+      isa: 'auto',
+      threads: 1,
+      weights: 'f32',
+      kv: 'f32',
+      slots: 4096,
+      rows: 64,
+      stepTokens: 1024,
+    };
     const given = { ...defaults, context: this.config.context, ...options, config: this.config };
     this.#native = rethrown(() => new kernels.Device(given));
     this.isa = this.#native.isa;
@@ -193,7 +202,7 @@ export class Device {
     rethrown(() => this.#native.selectSampled(out.id, out.count, x.id, x.count, first));
   }
 
-  /** Draws a token from each row of logits [vocabulary], for the sampled runs from `first` on; results by the run's row. */
+  /** Draws a token from each row of logits [vocabulary] for the sampled runs from `first` on, into the run's row. */
   sample(result: StepResult, logits: Rows, first = 0): void {
     rethrown(() => this.#native.sample(result, logits.id, logits.count, first));
   }
@@ -219,7 +228,7 @@ export function ropeTable(config: Partial<ModelConfig>, context: number): Float3
   return rethrown(() => loadAddon().kernels.ropeTable({ ...TINY, ...config }, context));
 }
 
-/** Seconds to read `bytes` of memory once with `threads` threads, the median of `repeats`: the ceiling of a decode step. */
+/** Seconds to read `bytes` of memory once with `threads` threads, the median of `repeats`: a decode step's ceiling. */
 export function readSeconds(bytes: number, threads: number, repeats = 5): number {
   return rethrown(() => loadAddon().kernels.readSeconds(bytes, threads, repeats));
 }

@@ -158,8 +158,8 @@ export interface CpuDevice {
 export type NativeDeviceOptions = Omit<NativeLoad, 'files' | 'tensors' | 'onProgress'>;
 
 /**
- * A backend whose ops are called one by one, on the calling thread. What it makes (matrices, vectors, rows, operands) is
- * named by number; in an op, rows are two arguments: the number, and how many of them. `kernels.ts` gives it types.
+ * A backend whose ops are called one by one, on the calling thread. What it makes (matrices, vectors, rows, operands)
+ * is named by number; in an op, rows are two arguments: the number, and how many of them. `kernels.ts` gives it types.
  */
 export interface NativeDevice {
   readonly isa: string;

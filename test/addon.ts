@@ -24,12 +24,15 @@ function makePackage(files: Readonly<Record<string, string | Buffer>>): string {
 }
 
 function missing(folder: string, ...messages: RegExp[]): void {
-  assert.throws(() => openAddon(folder), (error: EngineError) => {
-    assert.is(error.code, 'ADDON_MISSING');
-    for (const message of [/npx cmake-js build/, ...messages]) assert.match(error.message, message);
-    assert.ok(error.cause instanceof Error);
-    return true;
-  });
+  assert.throws(
+    () => openAddon(folder),
+    (error: EngineError) => {
+      assert.is(error.code, 'ADDON_MISSING');
+      for (const message of [/npx cmake-js build/, ...messages]) assert.match(error.message, message);
+      assert.ok(error.cause instanceof Error);
+      return true;
+    },
+  );
 }
 
 addon('is loaded once, and says its version and commit', () => {
@@ -59,11 +62,19 @@ addon('is found among the prebuilds, behind a build', () => {
 
 addon('that is not there: the error says where it was looked for and how to build it', () => {
   const folder = makePackage({});
-  missing(folder, new RegExp(`${folder}build/Release/\\*\\.node`), new RegExp(`prebuilds/${process.platform}-${process.arch}`));
+  missing(
+    folder,
+    new RegExp(`${folder}build/Release/\\*\\.node`),
+    new RegExp(`prebuilds/${process.platform}-${process.arch}`),
+  );
 });
 
 addon('that does not load: the error names the file and the reason', () => {
-  missing(makePackage({ 'build/Release/baton.node': 'no addon' }), /build\/Release\/baton\.node/, /ELF|invalid|too short|not a/i);
+  missing(
+    makePackage({ 'build/Release/baton.node': 'no addon' }),
+    /build\/Release\/baton\.node/,
+    /ELF|invalid|too short|not a/i,
+  );
 });
 
 addon.run();

@@ -8,7 +8,15 @@ const env = suite('env');
 env('is all defaults where nothing is set, or set to nothing', () => {
   const names = ['DEVICE', 'THREADS', 'ISA', 'CHECK', 'TRACE', 'DEBUG'].map((name) => `BATON_${name}`);
   const empty = Object.fromEntries([...names, 'NO_COLOR'].map((name) => [name, '']));
-  const expected = { device: undefined, threads: undefined, isa: undefined, check: false, trace: false, debug: false, noColor: false };
+  const expected = {
+    device: undefined,
+    threads: undefined,
+    isa: undefined,
+    check: false,
+    trace: false,
+    debug: false,
+    noColor: false,
+  };
   assert.equal({ ...readEnv({}) }, expected);
   assert.equal({ ...readEnv(empty) }, expected);
 });
@@ -43,11 +51,14 @@ const WRONG: readonly [string, string, 'device' | 'threads' | 'isa' | 'check'][]
 for (const [name, value, key] of WRONG) {
   env(`refuses ${name}=${value}, when it is asked for`, () => {
     const wrong = readEnv({ [name]: value });
-    assert.throws(() => wrong[key], (error: EngineError) => {
-      assert.is(error.code, 'INVALID_OPTION');
-      assert.match(error.message, new RegExp(`^${name}: expected .*, got '${value}'$`));
-      return true;
-    });
+    assert.throws(
+      () => wrong[key],
+      (error: EngineError) => {
+        assert.is(error.code, 'INVALID_OPTION');
+        assert.match(error.message, new RegExp(`^${name}: expected .*, got '${value}'$`));
+        return true;
+      },
+    );
   });
 }
 

@@ -9,6 +9,11 @@ namespace baton {
 
 namespace {
 
+// The classes of one environment: a worker thread has its own.
+struct Classes {
+  Napi::FunctionReference engine;
+};
+
 char made_by_load;  // its address: no other addon's external value can have it
 
 // What a load needs at least, for the message when the system refuses a part of it.
@@ -23,6 +28,24 @@ std::string wanted(const BackendOptions& options) {
 
 }  // namespace
 
+Napi::Function define_load(Napi::Env env) {
+  env.SetInstanceData(new Classes{Napi::Persistent(Engine::define(env))});
+  return Napi::Function::New<Engine::load>(env, "load");
+}
+
+Napi::Value describe_cpu(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    const cpu::CpuDevice device = cpu::cpu_device();
+    const Napi::Object object = Napi::Object::New(info.Env());
+    const Napi::Array isas = Napi::Array::New(info.Env());
+    for (const std::string& isa : device.isas) isas.Set(isas.Length(), isa);
+    object.Set("isas", isas);
+    object.Set("cores", device.cores);
+    object.Set("model", device.model);
+    return object;
+  });
+}
+
 Napi::Function Engine::define(Napi::Env env) {
   return DefineClass(env, "NativeEngine",
                      {InstanceMethod<&Engine::step>("step"), InstanceMethod<&Engine::close>("close")});
@@ -34,7 +57,7 @@ Engine::Engine(const Napi::CallbackInfo& info) : ObjectWrap(info), thread_(info.
   }
 }
 
-Napi::Value Engine::load(Napi::Function constructor, const Napi::CallbackInfo& info) {
+Napi::Value Engine::load(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   return promised(env, [&]() -> Napi::Value {
     REQUIRE(info[0].IsObject(), "INVALID_ARGUMENT", "options: expected an object");
@@ -49,7 +72,8 @@ Napi::Value Engine::load(Napi::Function constructor, const Napi::CallbackInfo& i
       loading->on_progress = Napi::Persistent(on_progress.As<Napi::Function>());
     }
 
-    const Napi::Object object = constructor.New({Napi::External<char>::New(env, &made_by_load)});
+    const Napi::Object object =
+        env.GetInstanceData<Classes>()->engine.New({Napi::External<char>::New(env, &made_by_load)});
     Engine* engine = Unwrap(object);
     engine->rows_ = loading->device.backend.rows;
     return engine->thread_.run(

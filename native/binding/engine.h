@@ -14,13 +14,16 @@
 
 namespace baton {
 
-// A loaded model with its own thread: `NativeEngine` of src/native.ts. Made by load() only.
+// `load` and `cpu` of the addon.
+Napi::Function define_load(Napi::Env env);
+Napi::Value describe_cpu(const Napi::CallbackInfo& info);
+
+// A loaded model with its own thread: `NativeEngine` of src/native.ts. Made by load only.
 class Engine : public Napi::ObjectWrap<Engine> {
  public:
   static Napi::Function define(Napi::Env env);
 
-  // Promise of an engine. `constructor` is what define() returned.
-  static Napi::Value load(Napi::Function constructor, const Napi::CallbackInfo& info);
+  static Napi::Value load(const Napi::CallbackInfo& info);  // a promise of an engine
 
   explicit Engine(const Napi::CallbackInfo& info);
 

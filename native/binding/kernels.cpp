@@ -177,8 +177,7 @@ Napi::Value Device::matrix(const Info& info) {
   const WeightType type = read_weight_type(info[4], "type");
   const auto values = stored == TensorType::f32 ? std::as_bytes(read_array<float>(info[0], "values"))
                                                 : std::as_bytes(read_array<uint16_t>(info[0], "values"));
-  require_equal("values in bytes", int64_t(outputs) * inputs * (stored == TensorType::f32 ? 4 : 2),
-                int64_t(values.size()));
+  require_equal("values", int64_t(outputs) * inputs, int64_t(values.size()) / (stored == TensorType::f32 ? 4 : 2));
   const TensorView view{values.data(), stored, outputs, inputs};
   if (read_boolean(info[5], "gated")) {
     REQUIRE(outputs % 2 == 0, "INVALID_ARGUMENT", "outputs: expected an even number, got " + std::to_string(outputs));

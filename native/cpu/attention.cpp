@@ -10,7 +10,8 @@ namespace baton::cpu {
 
 namespace {
 
-// A block with more than this share of a thread's work is shared out by splits, so that no thread waits long for another.
+// A block with more than this share of a thread's work is shared out by splits, so that no thread waits long for
+// another.
 constexpr int64_t kItemsPerThread = 4;
 
 template <KvType kType>
@@ -99,9 +100,7 @@ void attend(const AttentionTask& task, Partial out) {
 
 }  // namespace
 
-AttentionKernels scalar_attention_kernels() {
-  return {attend<KvType::f32>, attend<KvType::bf16>, merge, finish};
-}
+AttentionKernels scalar_attention_kernels() { return {attend<KvType::f32>, attend<KvType::bf16>, merge, finish}; }
 
 void AttentionScratch::attention(const KvCache& cache, const AttentionKernels& kernels, ThreadPool& pool,
                                  std::span<const Run> runs, int32_t layer, int32_t heads, const float* q,

@@ -11,22 +11,22 @@
 
 namespace baton::cpu {
 
-// The unit of attention is a block of lanes against one KV head. A lane is one head of one token; those that share the KV
-// head and belong to one run follow each other: token 0's heads, token 1's heads, …
+// The unit of attention is a block of lanes against one KV head. A lane is one head of one token; those that share the
+// KV head and belong to one run follow each other: token 0's heads, token 1's heads, …
 constexpr int32_t kLanes = 16;
 
 // A lane's positions are taken in splits of this many, each with a softmax of its own, merged in order. Splits begin at
-// fixed positions, so it makes no difference who computes which. 128, 256 and 512 were equally quick, within 5 %, from 512
-// to 16,384 positions and head_dim 64 and 128 (2-core AMX Xeon, 2026-11).
+// fixed positions, so it makes no difference who computes which. Between 128, 256 and 512 no difference could be told
+// from noise, at 512 to 16,384 positions and head_dim 64 and 128 (2-core AMX Xeon, 2026-11).
 constexpr int32_t kSplit = 256;
 
 struct AttentionTask {
-  const std::byte* keys;    // of the KV head, from slot 0; see KvCache
+  const std::byte* keys;  // of the KV head, from slot 0; see KvCache
   const std::byte* values;
-  int32_t width;            // of a row of them
+  int32_t width;  // of a row of them
   int32_t head_dim;
-  int64_t slot;             // of position 0
-  int32_t begin, end;       // positions; begin is a multiple of kSplit, end the last lane's position + 1 or less
+  int64_t slot;        // of position 0
+  int32_t begin, end;  // positions; begin is a multiple of kSplit, end the last lane's position + 1 or less
   int32_t lanes;
   const float* q[kLanes];    // [head_dim] each
   int32_t position[kLanes];  // the last that the lane sees; never falls from lane to lane
@@ -69,7 +69,7 @@ class AttentionScratch {
     int32_t token;  // of the run's first, in the step
     int32_t lane;   // first of the block, counted from the run's first
     int32_t lanes;
-    int32_t end;    // positions its last lane sees
+    int32_t end;  // positions its last lane sees
     int32_t kv_head;
     int64_t partial;  // of its first split in partials_; -1: not shared out
   };

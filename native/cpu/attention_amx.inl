@@ -1,9 +1,9 @@
 // Attention on AMX for bf16 keys and values; f32 ones use AVX-512. The lanes of a block are the columns of a tile:
 //   scores  S^T [32 keys, 16 lanes] = K Q^T, key rows straight from the cache, Q^T packed once per block
-//   weights P = e^(S − largest) down the columns, one lane per vector lane, rounded to bf16 and turned to [lanes, 32 keys]
-//   values  O [lanes, 64 dimensions] += P V, value pairs straight from the cache
-// Each lane's sums run over head_dim and over positions in tile order, whatever lies in the other lanes. q and the weights
-// are rounded to bf16; the sum of weights is that of the rounded ones.
+//   weights P = e^(S − largest) down the columns, one lane per vector lane, rounded to bf16 and turned to [lanes, 32
+//   keys] values  O [lanes, 64 dimensions] += P V, value pairs straight from the cache
+// Each lane's sums run over head_dim and over positions in tile order, whatever lies in the other lanes. q and the
+// weights are rounded to bf16; the sum of weights is that of the rounded ones.
 
 // Tiles of 16 rows of 64 bytes, but `lanes` rows in those that hold lanes as rows: 0 to 3 and 4.
 LANE_OP void configure_attention_tiles(int lanes) {
@@ -69,8 +69,8 @@ static inline void pack_lanes(const AttentionTask& task, uint16_t* tiles) {
   }
 }
 
-// The first `count` keys of a tile of values, as pairs from the tile's own first key on, zero beyond: [pair][vectors * 16][2].
-// paired: that key is the first of its pair in `rows` too.
+// The first `count` keys of a tile of values, as pairs from the tile's own first key on, zero beyond: [pair][vectors *
+// 16][2]. paired: that key is the first of its pair in `rows` too.
 static inline void copy_values(const uint16_t* rows, int width, bool paired, int count, int vectors, uint16_t* copy) {
   for (int key = 0; key < kTileKeys; key += 2, rows += 2 * width) {
     for (int v = 0; v < vectors; v++, copy += 32) {
@@ -103,8 +103,8 @@ LANE_OP __m512 power_of_two(__m512 x) {
 
 static inline void tile_split(const AttentionTask& task, int begin, int count, const uint16_t* q, Partial out) {
   constexpr int kWeightTile = kLanes * kTileKeys;
-  alignas(64) float scores[kSplit * kLanes];          // [key][lane]
-  alignas(64) uint16_t weights[kSplit * kLanes];      // [tile][lane][32 keys]
+  alignas(64) float scores[kSplit * kLanes];      // [key][lane]
+  alignas(64) uint16_t weights[kSplit * kLanes];  // [tile][lane][32 keys]
   const int tiles = (count + kTileKeys - 1) / kTileKeys;
   const int width = task.width;
   const int64_t slot = task.slot + begin;

@@ -1,7 +1,7 @@
-// Attention in sixteen float lanes, for AVX2 and AVX-512. Keys and values are taken in tiles of 32 positions, as rows of
-// floats (bf16 ones are widened once per tile for all lanes). Every score is one chain of products over head_dim, 16 at a
-// time, and a fixed tree of sums; every output value is one chain over positions. So neither the number of lanes in a
-// block nor which loop below takes them changes a bit.
+// Attention in sixteen float lanes, for AVX2 and AVX-512. Keys and values are taken in tiles of 32 positions, as rows
+// of floats (bf16 ones are widened once per tile for all lanes). Every score is one chain of products over head_dim, 16
+// at a time, and a fixed tree of sums; every output value is one chain over positions. So neither the number of lanes
+// in a block nor which loop below takes them changes a bit.
 
 constexpr int kTileKeys = 32;
 
@@ -106,8 +106,8 @@ static inline void tile_values(const float* weights, FloatRows rows, int count, 
   for (; i < width; i += 16) add_values<kCount, 1>(weights, {rows.data + i, rows.stride}, count, values + i, width);
 }
 
-// Scores of a lane become weights e^(score − largest); `seen` of `count` keys count, the others' weights are 0, up to the
-// next multiple of 16.
+// Scores of a lane become weights e^(score − largest); `seen` of `count` keys count, the others' weights are 0, up to
+// the next multiple of 16.
 static inline void weigh(float* scores, int seen, int count, float* largest_out, float* sum_out) {
   const F16 nothing = set1(-INFINITY);
   F16 peak = nothing;
@@ -215,6 +215,4 @@ static void attend(const AttentionTask& task, Partial out) {
   }
 }
 
-static AttentionKernels attention_kernels() {
-  return {attend<KvType::f32>, attend<KvType::bf16>, merge, finish};
-}
+static AttentionKernels attention_kernels() { return {attend<KvType::f32>, attend<KvType::bf16>, merge, finish}; }

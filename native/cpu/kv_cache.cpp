@@ -39,8 +39,8 @@ void move_paired(uint16_t* values, int32_t width, const Move& move) {
     for (int32_t i = 0; i < move.count; i++) one(move.to < move.from ? i : move.count - 1 - i);
     return;
   }
-  const bool front = move.from % 2 == 1;                            // first slot ends a pair
-  const bool back = (move.from + move.count) % 2 == 1 && move.count > int32_t(front);  // last slot begins one
+  const bool front = move.from % 2 == 1;                // the first slot ends a pair
+  const bool back = (move.from + move.count) % 2 == 1;  // the last slot begins one
   const int32_t whole = move.count - int32_t(front) - int32_t(back);
   const auto pairs = [&] {
     std::memmove(values + paired(move.to + int32_t(front), width), values + paired(move.from + int32_t(front), width),

@@ -8,8 +8,8 @@ struct PhiloxWords {
   uint32_t word[4];
 };
 
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3, SC 2011): 128 random bits that
-// are a function of counter and key alone. Plain code, so that a device can compile it too.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3, SC 2011): 128 random bits
+// that are a function of counter and key alone. Plain code, so that a device can compile it too.
 constexpr PhiloxWords philox(PhiloxWords counter, uint64_t key) {
   uint32_t key_low = uint32_t(key);
   uint32_t key_high = uint32_t(key >> 32);

@@ -53,7 +53,8 @@ void Sampler::start(const RowStart& start) {
     row.ranked.resize(row.maxima.size());
     row.candidates.reserve(size_t(vocabulary_));
   }
-  row.raw.reserve(sampling.bias.size() + sampling.stop_tokens.size() + (sampling.penalised() ? size_t(vocabulary_) : 0));
+  row.raw.reserve(sampling.bias.size() + sampling.stop_tokens.size() +
+                  (sampling.penalised() ? size_t(vocabulary_) : 0));
   if (!sampling.penalised()) return;
 
   row.seen.reserve(size_t(vocabulary_));

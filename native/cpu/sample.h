@@ -29,14 +29,14 @@ SampleKernels scalar_sample_kernels();
 //                      2019); presence and frequency over output: logit − presence − frequency * times (OpenAI's API)
 //   bias               added; −infinity bans a token
 //   min_tokens         bans stop_tokens while fewer tokens than that have been generated
-//   temperature        0 (below 1e-5): the largest logit, of equal ones the lowest token. Else logits / temperature, then
-//   min_p              tokens at least min_p times as likely as the likeliest
-//   top_k              the first top_k of them, by logit, of equal ones the lower token first
-//   top_p              the fewest of those, from the first, whose share of what is left so far is at least top_p
-//   draw               the first of those at which the running sum of shares exceeds a number uniform in [0, 1)
+//   temperature        0 (below 1e-5): the largest logit, of equal ones the lowest token. Else logits / temperature,
+//   then min_p              tokens at least min_p times as likely as the likeliest top_k              the first top_k
+//   of them, by logit, of equal ones the lower token first top_p              the fewest of those, from the first,
+//   whose share of what is left so far is at least top_p draw               the first of those at which the running sum
+//   of shares exceeds a number uniform in [0, 1)
 //
-// That number depends on the row's seed and the position of the token drawn, nothing else. A row's state is touched by no
-// other row's calls, so rows may be sampled by different threads at once.
+// That number depends on the row's seed and the position of the token drawn, nothing else. A row's state is touched by
+// no other row's calls, so rows may be sampled by different threads at once.
 class Sampler {
  public:
   Sampler(int32_t rows, int32_t vocabulary, const SampleKernels& kernels);
@@ -95,8 +95,7 @@ class Sampler {
   int32_t first_at(const Row& row, const float* logits, float largest) const;
   int32_t draw(Row& row, int32_t position, const float* logits, float largest) const;
   double fill_buckets(Row& row, const Candidate& last, const float* logits, const Scale& scale) const;
-  Reached first_reaching(double target, Row& row, const Candidate& last, const float* logits,
-                         const Scale& scale) const;
+  Reached first_reaching(double target, Row& row, const Candidate& last, const float* logits, const Scale& scale) const;
 
   int32_t vocabulary_;
   SampleKernels kernels_;

@@ -10,8 +10,9 @@ import { failure, loadTales, makePlan, makeResult, start, talesLoad } from './fa
 
 const leak = suite('leak');
 
-const ROUNDS = 200;
-const WARM_UP = 50;
+const SANITIZED = process.env['ASAN_OPTIONS'] !== undefined;
+const ROUNDS = SANITIZED ? 30 : 200;
+const WARM_UP = ROUNDS / 5;
 const MOST_GROWTH = 24 * 2 ** 20; // a tenth of a megabyte per engine: the weights alone are twelve
 
 setFlagsFromString('--expose-gc');
@@ -34,7 +35,7 @@ async function expectFlat(round: (i: number) => Promise<void>): Promise<void> {
   const after = measure();
   assert.is(after.descriptors, before.descriptors);
   assert.is(after.threads, before.threads);
-  if (process.env['ASAN_OPTIONS'] !== undefined) return; // it holds back what was freed
+  if (SANITIZED) return; // AddressSanitizer holds back what was freed
   const growth = after.resident - before.resident;
   assert.ok(growth < MOST_GROWTH, `grew by ${(growth / 2 ** 20).toFixed(1)} MB`);
 }
@@ -46,7 +47,8 @@ if (existsSync('/proc/self/statm')) {
       const plan = makePlan({ starts: [start(0, [1, 2])], runs: [[0, 0, 0, 0, 2]], tokens: [1, 2] });
       await engine.step(plan, makeResult());
       await engine.close();
-    }));
+    }),
+  );
 
   leak('loads that fail half-way', () =>
     expectFlat(async (i) => {
@@ -54,7 +56,8 @@ if (existsSync('/proc/self/statm')) {
       const cut = tensors.filter((_, index) => index !== (i * 7) % tensors.length);
       const { code } = await failure(() => loadTales({ tensors: cut }));
       assert.is(code, 'MODEL_FORMAT');
-    }));
+    }),
+  );
 } else {
   console.log('SKIP leak: this system does not tell what a process holds');
   leak.skip('load, step, close');

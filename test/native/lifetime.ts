@@ -1,4 +1,4 @@
-// Who frees what, and when: close, garbage collection, worker threads that end or are ended, and the end of the process.
+// Who frees what, and when: close, garbage collection, worker threads that end or are ended, the end of the process.
 // Timeout: 300 s
 
 import { spawnSync } from 'node:child_process';
@@ -57,7 +57,12 @@ lifetime('close waits for the running step and rejects those behind it, in order
   };
   const first = note('first', longStep(engine));
   await engine.step(makePlan(), makeResult()); // the first has been taken up, and has ended
-  const all = [first, note('second', longStep(engine)), note('third', longStep(engine)), note('fourth', longStep(engine))];
+  const all = [
+    first,
+    note('second', longStep(engine)),
+    note('third', longStep(engine)),
+    note('fourth', longStep(engine)),
+  ];
   await setTimeout(5);
   all.push(note('close', engine.close()), note('fifth', longStep(engine)), note('close again', engine.close()));
   await Promise.all(all);
@@ -131,7 +136,14 @@ const WORKER = `
     async step() { const engine = await addon.load(load); say('busy'); for (;;) await engine.step(plan, result); },
     async queue() { const engine = await addon.load(load); say('busy'); for (;;) await steps(engine, 10); },
     async spin() { const engine = await addon.load(load); engine.step(plan, result); say('busy'); for (;;); },
-    async close() { const engine = await addon.load(load); say('busy'); for (;;) { steps(engine, 3).catch(() => {}); await engine.close(); await null; } },
+    async close() {
+      for (;;) {
+        const engine = await addon.load(load);
+        steps(engine, 3).catch(() => {});
+        say('busy');
+        await engine.close();
+      }
+    },
   };
   actions[what]().catch((error) => { if (what === 'throwInStep') throw error; say(String(error)); });
 `;
@@ -183,7 +195,10 @@ lifetime('worker threads and the main thread have engines of their own', async (
   const own = await loadTales();
   const workers = ['finish', 'leave', 'finish'].map((what) => exitOf(startWorker(what)));
   for (let i = 0; i < 3; i++) await longStep(own);
-  assert.equal((await Promise.all(workers)).map(({ code }) => code), [0, 0, 0]);
+  assert.equal(
+    (await Promise.all(workers)).map(({ code }) => code),
+    [0, 0, 0],
+  );
   await longStep(own);
   await own.close();
 });
@@ -209,7 +224,10 @@ for (const [name, body, expected] of ENDS) {
       const result = { sampled: new Int32Array(4), logprobs: new Float32Array(4),
         topTokens: new Int32Array(80), topLogprobs: new Float32Array(80) };
       (async () => { const engine = await addon.load(load); ${body} })();`;
-    const { status, signal, stderr } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', timeout: 60_000 });
+    const { status, signal, stderr } = spawnSync(process.execPath, ['-e', script], {
+      encoding: 'utf8',
+      timeout: 60_000,
+    });
     assert.equal({ status, signal }, { status: expected, signal: null }, stderr);
   });
 }

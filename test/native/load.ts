@@ -8,7 +8,18 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { addonPath, loadAddon } from '../../src/addon.ts';
 import type { ModelConfig, NativeEngine, NativeLoad, TensorEntry } from '../../src/native.ts';
-import { CONFIG, failure, FILE, loadTales, makePlan, makeResult, readEntries, start, TALES, talesLoad } from './fake/tales.ts';
+import {
+  CONFIG,
+  failure,
+  FILE,
+  loadTales,
+  makePlan,
+  makeResult,
+  readEntries,
+  start,
+  TALES,
+  talesLoad,
+} from './fake/tales.ts';
 
 const load = suite('load');
 const folder = mkdtempSync(join(tmpdir(), 'baton-load-'));
@@ -42,8 +53,9 @@ async function continuation(engine: NativeEngine): Promise<number[]> {
   return drawn;
 }
 
-const GOLDEN = (JSON.parse(readFileSync(`${TALES}golden.json`, 'utf8')) as { items: { continuation_ids: number[] }[] })
-  .items[0]!.continuation_ids.slice(0, 10);
+const GOLDEN = (
+  JSON.parse(readFileSync(`${TALES}golden.json`, 'utf8')) as { items: { continuation_ids: number[] }[] }
+).items[0]!.continuation_ids.slice(0, 10);
 
 load('gives an engine that says what it is and continues as the reference does', async () => {
   const shares: number[] = [];
@@ -58,7 +70,10 @@ load('gives an engine that says what it is and continues as the reference does',
   assert.ok(engine.weightBytes >= 6_033_664 * 4, `${engine.weightBytes}`);
   assert.is(shares[0], 0);
   assert.is(shares.at(-1), 1);
-  assert.equal(shares, [...shares].sort((a, b) => a - b));
+  assert.equal(
+    shares,
+    [...shares].sort((a, b) => a - b),
+  );
   assert.equal(await continuation(engine), GOLDEN);
 });
 
@@ -141,7 +156,12 @@ const OPTIONS: readonly [string, Partial<NativeLoad>, string, RegExp][] = [
   ['files that are no list', { files: FILE as never }, 'INVALID_ARGUMENT', /files: expected an array, got a string/],
   ['a path cut short', { files: [`${FILE}\0.txt`] }, 'INVALID_ARGUMENT', /files\[0\].*null character/],
   ['tensors that are no list', { tensors: {} as never }, 'INVALID_ARGUMENT', /tensors: expected an array/],
-  ['an offset that is no number', { tensors: withTensor(UP, { begin: NaN }) }, 'INVALID_ARGUMENT', /tensors\[\d+\]\.begin/],
+  [
+    'an offset that is no number',
+    { tensors: withTensor(UP, { begin: NaN }) },
+    'INVALID_ARGUMENT',
+    /tensors\[\d+\]\.begin/,
+  ],
   ['a dimension that is no integer', { tensors: withTensor(UP, { shape: [0.5] }) }, 'INVALID_ARGUMENT', /\.shape/],
   ['progress told to no function', { onProgress: 7 as never }, 'INVALID_ARGUMENT', /onProgress: expected a function/],
   ['a file that is not there', { files: [`${FILE}.gone`] }, 'MODEL_NOT_FOUND', /model\.safetensors\.gone/],
@@ -212,7 +232,12 @@ load('refuses what the system has no memory for, and lives on', () => {
 });
 
 /** The tensors of tales in a file of their own: `shift` bytes from its start, each written by `encode`. */
-function rewrite(name: string, shift: number, type: string, encode: (bytes: Uint8Array) => Uint8Array): Partial<NativeLoad> {
+function rewrite(
+  name: string,
+  shift: number,
+  type: string,
+  encode: (bytes: Uint8Array) => Uint8Array,
+): Partial<NativeLoad> {
   const path = join(folder, name);
   const parts: Uint8Array[] = [Buffer.alloc(shift)];
   let at = shift;

@@ -40,7 +40,10 @@ numbers('rounding to bf16 takes the nearest, and the even one of two', () => {
     [1e-45, 0],
   ];
   const values = Float32Array.from(rounded, ([value]) => value);
-  assert.equal([...toFloat(toBf16(values), 'bf16')], rounded.map(([, expected]) => expected));
+  assert.equal(
+    [...toFloat(toBf16(values), 'bf16')],
+    rounded.map(([, expected]) => expected),
+  );
 });
 
 numbers('rounding to bf16 keeps infinities, overflows to them, and keeps NaN a NaN', () => {
@@ -70,7 +73,13 @@ function frequencies(headDim: number, theta: number, scaling: RopeScaling | null
   });
 }
 
-const LLAMA3: RopeScaling = { kind: 'llama3', factor: 8, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalContext: 8192 };
+const LLAMA3: RopeScaling = {
+  kind: 'llama3',
+  factor: 8,
+  lowFrequencyFactor: 1,
+  highFrequencyFactor: 4,
+  originalContext: 8192,
+};
 const TABLES: readonly [string, number, number, RopeScaling | null][] = [
   ['without scaling', 64, 10_000, null],
   ['of a head of two', 2, 10_000, null],

@@ -34,26 +34,84 @@ refuses('a move to over the end', { moves: [[0, 508, 5]] }, /moves\[0\]\.to/);
 refuses('a move whose end overflows', { moves: [[MOST, 0, MOST]] }, /moves\[0\]/);
 refuses('a move of nothing', { moves: [[0, 64, 0]] }, /moves\[0\]\.slots.*got 0/);
 refuses('a move of less than nothing', { moves: [[0, 64, -5]] }, /moves\[0\]\.slots/);
-refuses('two moves to one place', { moves: [[0, 256, 64], [64, 319, 64]] }, /moves\[0\] and moves\[1\]/);
-refuses('a move from what another writes', { moves: [[0, 256, 64], [319, 448, 2]] }, /moves\[1\] and moves\[0\]/);
-refuses('a move to what another reads', { moves: [[100, 200, 20], [300, 119, 5]] }, /moves\[0\] and moves\[1\]/);
-refuses('a clash among many moves', {
-  moves: [[0, 64, 8], [8, 72, 8], [16, 80, 8], [75, 128, 1], [32, 96, 8]],
-}, /moves\[3\] and moves\[1\]/);
+refuses(
+  'two moves to one place',
+  {
+    moves: [
+      [0, 256, 64],
+      [64, 319, 64],
+    ],
+  },
+  /moves\[0\] and moves\[1\]/,
+);
+refuses(
+  'a move from what another writes',
+  {
+    moves: [
+      [0, 256, 64],
+      [319, 448, 2],
+    ],
+  },
+  /moves\[1\] and moves\[0\]/,
+);
+refuses(
+  'a move to what another reads',
+  {
+    moves: [
+      [100, 200, 20],
+      [300, 119, 5],
+    ],
+  },
+  /moves\[0\] and moves\[1\]/,
+);
+refuses(
+  'a clash among many moves',
+  {
+    moves: [
+      [0, 64, 8],
+      [8, 72, 8],
+      [16, 80, 8],
+      [75, 128, 1],
+      [32, 96, 8],
+    ],
+  },
+  /moves\[3\] and moves\[1\]/,
+);
 
 refuses('a row move from a row that is none', { rowMoves: [[4, 0]] }, /rowMoves\[0\]\.from.*got 4/);
-refuses('a row move to a row that is none', { rowMoves: [[0, 1], [0, -1]] }, /rowMoves\[1\]\.to.*got -1/);
+refuses(
+  'a row move to a row that is none',
+  {
+    rowMoves: [
+      [0, 1],
+      [0, -1],
+    ],
+  },
+  /rowMoves\[1\]\.to.*got -1/,
+);
 
 refuses('a start of a row that is none', { starts: [start(4, [1])] }, /starts\[0\]\.row.*got 4/);
 refuses('a start with a token that is none', { starts: [start(0, [1, 2048])] }, /starts\[0\]\.tokens.*got 2048/);
 refuses('a start with a negative token', { starts: [start(0, [-1])] }, /starts\[0\]\.tokens.*got -1/);
-refuses('a start longer than the context', { starts: [start(0, Array(129).fill(1))] }, /starts\[0\]\.tokens.*at most 128/);
-refuses('a prompt longer than its tokens', { starts: [{ ...start(0, [1]), promptLength: 2 }] }, /starts\[0\]\.promptLength/);
+refuses(
+  'a start longer than the context',
+  { starts: [start(0, Array(129).fill(1))] },
+  /starts\[0\]\.tokens.*at most 128/,
+);
+refuses(
+  'a prompt longer than its tokens',
+  { starts: [{ ...start(0, [1]), promptLength: 2 }] },
+  /starts\[0\]\.promptLength/,
+);
 refuses('a token that is no integer', { starts: [start(0, [1.5])] }, /starts\[0\]\.tokens.*got 1\.5/);
 refuses('a token that is no number', { starts: [start(0, ['x' as never])] }, /starts\[0\]\.tokens.*got a string/);
-refuses('tokens that lie about their length', {
-  starts: [{ ...start(0, []), tokens: { length: MOST } as never }],
-}, /starts\[0\]\.tokens.*got undefined/);
+refuses(
+  'tokens that lie about their length',
+  {
+    starts: [{ ...start(0, []), tokens: { length: MOST } as never }],
+  },
+  /starts\[0\]\.tokens.*got undefined/,
+);
 refuses('no tokens at all', { starts: [{ ...start(0, []), tokens: null as never }] }, /starts\[0\]\.tokens.*got null/);
 refuses('no sampling', { starts: [{ ...start(0, [1]), sampling: undefined as never }] }, /starts\[0\]\.sampling/);
 refuses('a start that is none', { starts: [7 as unknown as RowStart] }, /starts\[0\].*got a number/);
@@ -88,12 +146,26 @@ const SAMPLINGS: readonly [Partial<Sampling>, RegExp][] = [
 ];
 for (const [changes, message] of SAMPLINGS) {
   const [[name, value]] = Object.entries(changes) as [[string, unknown]];
-  refuses(`${name} ${String(value)}${typeof value === 'string' ? ' as text' : ''} (${message.source})`, startWith(changes), message);
+  refuses(
+    `${name} ${String(value)}${typeof value === 'string' ? ' as text' : ''} (${message.source})`,
+    startWith(changes),
+    message,
+  );
 }
 
 refuses('a run of a row that is none', { runs: [[4, 0, 0, 0, 1]], tokens: [1] }, /runs\[0\]\.row.*got 4/);
 refuses('a run of row -2', { runs: [[-2, 0, 0, 0, 1]], tokens: [1] }, /runs\[0\]\.row.*got -2/);
-refuses('two runs of a row', { runs: [[1, 0, 0, 0, 1], [1, 64, 0, 0, 1]], tokens: [1, 1] }, /runs\[1\]\.row/);
+refuses(
+  'two runs of a row',
+  {
+    runs: [
+      [1, 0, 0, 0, 1],
+      [1, 64, 0, 0, 1],
+    ],
+    tokens: [1, 1],
+  },
+  /runs\[1\]\.row/,
+);
 refuses('a span that starts inside a tile', { runs: [[0, 63, 0, 0, 1]], tokens: [1] }, /runs\[0\]\.offset/);
 refuses('a negative span', { runs: [[0, -64, 0, 0, 1]], tokens: [1] }, /runs\[0\]\.offset/);
 refuses('negative masked slots', { runs: [[0, 64, -1, 0, 1]], tokens: [1] }, /runs\[0\]\.masked/);
@@ -108,16 +180,31 @@ refuses('fewer tokens than its runs', { runs: [[0, 0, 0, 0, 3]], tokens: [1, 1] 
 refuses('more tokens than its runs', { runs: [[0, 0, 0, 0, 1]], tokens: [1, 1] }, /tokens: .*1, got 2/);
 refuses('a token behind the vocabulary', { runs: [[0, 0, 0, 0, 1]], tokens: [2048] }, /tokens\[0\].*got 2048/);
 refuses('a negative token', { runs: [[0, 0, 0, 0, 2]], tokens: [0, -1] }, /tokens\[1\].*got -1/);
-refuses('two runs that write one slot', {
-  runs: [[0, 0, 0, 60, 8], [1, 64, 0, 3, 1]],
-  tokens: Array(9).fill(1),
-}, /runs\[0\] and runs\[1\]/);
+refuses(
+  'two runs that write one slot',
+  {
+    runs: [
+      [0, 0, 0, 60, 8],
+      [1, 64, 0, 3, 1],
+    ],
+    tokens: Array(9).fill(1),
+  },
+  /runs\[0\] and runs\[1\]/,
+);
 
 const SHAPES: readonly [string, object, RegExp][] = [
-  ['runs of floats', { runs: new Float32Array(10), runCount: 1 }, /runs: expected an Int32Array, got another typed array/],
+  [
+    'runs of floats',
+    { runs: new Float32Array(10), runCount: 1 },
+    /runs: expected an Int32Array, got another typed array/,
+  ],
   ['runs in a list', { runs: [0, 0, 0, 0, 1], runCount: 1 }, /runs: expected an Int32Array, got an array/],
   ['unsigned tokens', { tokens: new Uint32Array(10) }, /tokens: expected an Int32Array/],
-  ['runs cut short', { runs: new Int32Array(9), runCount: 2 }, /runs: expected 10 numbers or more for runCount 2, got 9/],
+  [
+    'runs cut short',
+    { runs: new Int32Array(9), runCount: 2 },
+    /runs: expected 10 numbers or more for runCount 2, got 9/,
+  ],
   ['moves cut short', { moves: new Int32Array(2), moveCount: 1 }, /moves: expected 3 numbers/],
   ['row moves cut short', { rowMoves: new Int32Array(0), rowMoveCount: 1 }, /rowMoves: expected 2/],
   ['tokens cut short', { tokens: new Int32Array(1), tokenCount: 2 }, /tokens: expected 2/],
@@ -202,7 +289,12 @@ plan('changes nothing when it is refused', async () => {
   };
   await engine.step(makePlan({ starts: [start(0, [3, 4])], runs: [[0, 0, 0, 0, 2]], tokens: [3, 4] }), makeResult());
   const before = await ask();
-  const refused = { moves: [[64, 0, 64]], starts: [start(0, [9], { temperature: 2 })], runs: [[9, 0, 0, 0, 1]], tokens: [8] };
+  const refused = {
+    moves: [[64, 0, 64]],
+    starts: [start(0, [9], { temperature: 2 })],
+    runs: [[9, 0, 0, 0, 1]],
+    tokens: [8],
+  };
   assert.is((await failure(() => engine.step(makePlan(refused), makeResult()))).code, 'INVALID_ARGUMENT');
   assert.equal(await ask(), before);
 });
@@ -211,14 +303,31 @@ plan('allows what is unusual but right', async () => {
   const right: PlanParts[] = [
     {},
     { moves: [[0, 10, 100]] }, // overlaps itself
-    { moves: [[0, 256, 64], [0, 320, 64]] }, // one source
+    {
+      moves: [
+        [0, 256, 64],
+        [0, 320, 64],
+      ],
+    }, // one source
     { moves: [[64, 64, 64]] },
-    { rowMoves: [[0, 1], [1, 2], [3, 3]] },
+    {
+      rowMoves: [
+        [0, 1],
+        [1, 2],
+        [3, 3],
+      ],
+    },
     { starts: [start(3, [])] },
     { starts: [start(0, [1], { biasTokens: new Int32Array([5]), biasValues: new Float32Array([-Infinity]) })] },
     { starts: [{ ...start(0, []), tokens: new Int32Array([1, 2, 3]), promptLength: 1 }] },
     { starts: [{ ...start(0, []), tokens: { length: 1, 0: 5 }, promptLength: 0 }] },
-    { runs: [[-1, 0, 0, 0, 4], [-1, 64, 0, 0, 4]], tokens: Array(8).fill(1) },
+    {
+      runs: [
+        [-1, 0, 0, 0, 4],
+        [-1, 64, 0, 0, 4],
+      ],
+      tokens: Array(8).fill(1),
+    },
     { runs: [[0, 384, 0, 127, 1]], tokens: [2047] },
   ];
   for (const parts of right) await engine.step(makePlan(parts), makeResult());

@@ -49,7 +49,10 @@ step('computes chunks without sampling them, and continues behind masked slots',
   const chunked = makeResult();
   await engine.step(makePlan({ runs: [[-1, 64, 5, 0, 4]], tokens: PROMPT.slice(0, 4) }), chunked);
   assert.is(chunked.sampled[0], 0);
-  await engine.step(makePlan({ starts: [start(0, PROMPT)], runs: [[0, 64, 5, 4, 5]], tokens: PROMPT.slice(4) }), chunked);
+  await engine.step(
+    makePlan({ starts: [start(0, PROMPT)], runs: [[0, 64, 5, 4, 5]], tokens: PROMPT.slice(4) }),
+    chunked,
+  );
   assert.is(chunked.sampled[0], whole.sampled[0]);
   assert.is(chunked.logprobs[0], whole.logprobs[0]);
   await engine.close();
@@ -111,7 +114,10 @@ step('settles in the order of the calls', async () => {
     order.push(i);
   });
   await Promise.all(steps);
-  assert.equal(order, [...order].sort((a, b) => a - b));
+  assert.equal(
+    order,
+    [...order].sort((a, b) => a - b),
+  );
   assert.is(order.length, 20);
   await engine.close();
 });

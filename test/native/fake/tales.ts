@@ -45,9 +45,18 @@ export function readEntries(bytes: Buffer): TensorEntry[] {
   const start = 8 + headerBytes;
   return Object.entries(header)
     .filter(([name]) => name !== '__metadata__')
-    .map(([name, { dtype, shape, data_offsets: [begin, end] }]) => {
-      return { name, file: 0, type: dtype, shape, begin: start + begin, end: start + end };
-    });
+    .map(
+      ([
+        name,
+        {
+          dtype,
+          shape,
+          data_offsets: [begin, end],
+        },
+      ]) => {
+        return { name, file: 0, type: dtype, shape, begin: start + begin, end: start + end };
+      },
+    );
 }
 
 const TENSORS = readEntries(readFileSync(FILE));

@@ -41,7 +41,12 @@ function readPairs(attending: Attending, layer: number, probe: Float32Array): Fl
   return attending.attend(each(SLOTS - 1).map((slot) => runAt(slot, 1)), rows, layer);
 }
 
-function filled(kind: string, layers: number, threads: number, isa = 'auto'): { attending: Attending; rows: Float32Array[] } {
+interface Filled {
+  readonly attending: Attending;
+  readonly rows: readonly Float32Array[]; // [layers] of [slots, width]
+}
+
+function filled(kind: string, layers: number, threads: number, isa = 'auto'): Filled {
   const attending = new Attending({ ...SHAPE, isa, kv: kind, layers, threads, slots: SLOTS });
   const rows = each(layers).map((layer) => new Random(100 + layer).normals(SLOTS * WIDTH));
   rows.forEach((qkv, layer) => attending.append([[0, 0, 0, SLOTS]], qkv, [layer]));
@@ -120,9 +125,12 @@ for (const kind of KINDS) {
       const written = new Attending({ ...SHAPE, isa: 'auto', kv: kind, layers, slots: SLOTS });
       for (let layer = 0; layer < layers; layer++) {
         const moved = new Float32Array(SLOTS * WIDTH);
-        source.forEach((from, slot) => moved.set(rows[layer]!.subarray(from * WIDTH, (from + 1) * WIDTH), slot * WIDTH));
+        source.forEach((from, slot) => {
+          moved.set(rows[layer]!.subarray(from * WIDTH, (from + 1) * WIDTH), slot * WIDTH);
+        });
         written.append([[0, 0, 0, SLOTS]], moved, [layer]);
-        assert.ok(sameBits(readValues(attending, layer), readValues(written, layer)), `values, ${JSON.stringify(moves)}`);
+        const values = readValues(attending, layer);
+        assert.ok(sameBits(values, readValues(written, layer)), `values, ${JSON.stringify(moves)}`);
         const pairs = readPairs(attending, layer, probe);
         assert.ok(sameBits(pairs, readPairs(written, layer, probe)), `keys, ${JSON.stringify(moves)}`);
       }

@@ -83,7 +83,7 @@ class Sampled {
   }
 }
 
-function startOf(row: number, changes: Partial<Sampling>, tokens: readonly number[] = [0], promptLength = tokens.length): RowStart {
+function startOf(row: number, changes: Partial<Sampling>, tokens = [0], promptLength = tokens.length): RowStart {
   return { row, sampling: { ...GREEDY, ...changes }, tokens, promptLength };
 }
 
@@ -106,11 +106,11 @@ function logSum(logits: ArrayLike<number>): number {
 }
 
 /** The sampler's definition. `tokens`: prompt, then output so far. */
-function naive(raw: Float32Array, sampling: Sampling, position: number, tokens: readonly number[], promptLength: number): Drawn {
+function naive(raw: Float32Array, sampling: Sampling, tokens: readonly number[], promptLength = tokens.length): Drawn {
   const f = Math.fround;
+  const position = tokens.length;
   const logits = Float32Array.from(raw);
-  const penalised = sampling.repetitionPenalty !== 1 || sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0;
-  for (const token of penalised ? new Set(tokens) : []) {
+  for (const token of new Set(tokens)) {
     const penalty = f(sampling.repetitionPenalty);
     const logit = logits[token]!;
     logits[token] = logit > 0 ? logit / penalty : logit * penalty;
@@ -143,7 +143,7 @@ function assertSame(drawn: Drawn, expected: Drawn, what: string): void {
   assert.is(drawn.token, expected.token, what);
   if (expected.token === -1) return assert.ok(Number.isNaN(drawn.logprob), what);
   const near = (a: number, b: number) => Math.abs(a - b) <= 2e-6 * Math.max(1, Math.abs(b));
-  assert.ok(near(drawn.logprob, expected.logprob), `${what}: log-probability ${drawn.logprob}, not ${expected.logprob}`);
+  assert.ok(near(drawn.logprob, expected.logprob), `${what}: ${drawn.logprob}, not ${expected.logprob}`);
   expected.top.forEach(([token, logprob], i) => {
     assert.is(drawn.top[i]![0], token, `${what}: top ${i}`);
     assert.ok(near(drawn.top[i]![1], logprob), `${what}: top ${i}`);
@@ -194,7 +194,7 @@ for (const isa of ISAS) {
         for (let step = 0; step < 3; step++) {
           const what = `vocabulary ${vocabulary} round ${round} step ${step} ${JSON.stringify(sampling)}`;
           const [drawn] = it.draw([{ row: 2, position: tokens.length, logits }]);
-          const expected = naive(logits, sampling, tokens.length, tokens, promptLength);
+          const expected = naive(logits, sampling, tokens, promptLength);
           assertSame(drawn!, { ...expected, top: expected.top.filter(([, logprob]) => logprob > -Infinity) }, what);
           if (drawn!.token === -1) break;
           tokens.push(drawn!.token);
@@ -223,7 +223,8 @@ for (const isa of ISAS) {
       const sum = (values: readonly number[]) => values.reduce((a, b) => a + b, 0);
       let kept = options.topK ?? vocabulary;
       if (options.minP) kept = weights.filter((weight) => weight >= sampling.minP).length;
-      if (options.topP) kept = weights.findIndex((_, i) => sum(weights.slice(0, i + 1)) >= sampling.topP * sum(weights)) + 1;
+      const share = sampling.topP * sum(weights);
+      if (options.topP) kept = weights.findIndex((_, i) => sum(weights.slice(0, i + 1)) >= share) + 1;
       assert.ok(kept > 3, `${JSON.stringify(options)}: ${kept} tokens are too few to count`);
       const total = sum(weights.slice(0, kept));
       let chi = 0;
@@ -244,7 +245,8 @@ for (const isa of ISAS) {
     const good = new Random(3).normals(vocabulary);
     const spoilt = [0, 17, 64, 255, 299].map((place) => Float32Array.from(good, (x, i) => (i === place ? NaN : x)));
     const infinite = Float32Array.from(good, (x, i) => (i === 77 ? Infinity : x));
-    const bad = [...spoilt, infinite, new Float32Array(vocabulary).fill(-Infinity), new Float32Array(vocabulary).fill(NaN)];
+    const full = (value: number) => new Float32Array(vocabulary).fill(value);
+    const bad = [...spoilt, infinite, full(-Infinity), full(NaN)];
     for (const temperature of [0, 1]) {
       const sampling = { ...GREEDY, temperature, presencePenalty: 50, seed: 9, logprobs: 3 };
       it.start([startOf(0, sampling), startOf(1, sampling)]);
@@ -279,7 +281,7 @@ for (const isa of ISAS) {
       const sampling = { ...GREEDY, temperature: 1, seed: 12, ...options };
       it.start([startOf(0, sampling)]);
       const [drawn] = it.draw([{ row: 0, position: 1, logits }]);
-      assertSame(drawn!, naive(logits, sampling, 1, [0], 1), JSON.stringify(options));
+      assertSame(drawn!, naive(logits, sampling, [0]), JSON.stringify(options));
     }
     it.device.close();
   });
@@ -292,7 +294,9 @@ sample('has the same tokens and log-probabilities on AVX2 and AVX-512, and with 
   const answers = ways.map((way) => {
     const it = new Sampled(5000, way);
     it.start(logits.map((_, row) => startOf(row, { temperature: 1, topP: 0.95, seed: row, logprobs: 20 })));
-    const all = Array.from({ length: 20 }, (_, i) => it.draw(logits.map((one, row) => ({ row, position: i + 1, logits: one }))));
+    const all = Array.from({ length: 20 }, (_, i) => {
+      return it.draw(logits.map((one, row) => ({ row, position: i + 1, logits: one })));
+    });
     it.device.close();
     return JSON.stringify(all);
   });
