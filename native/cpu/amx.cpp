@@ -28,6 +28,7 @@ constexpr int kTilePrefetchBytes = 8192;
 // Rows of int8 up to which AVX-512 VNNI is at least as quick as AMX (same machine, 2026-11).
 constexpr int kFewRows = 2;
 
+#include "cpu/tiles_amx.inl"
 #include "cpu/attention_amx.inl"
 #include "cpu/matmul_amx.inl"
 

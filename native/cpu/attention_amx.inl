@@ -5,22 +5,8 @@
 // Each lane's sums run over head_dim and over positions in tile order, whatever lies in the other lanes. q and the
 // weights are rounded to bf16; the sum of weights is that of the rounded ones.
 
-// Tiles of 16 rows of 64 bytes, but `lanes` rows in those that hold lanes as rows: 0 to 3 and 4.
-LANE_OP void configure_attention_tiles(int lanes) {
-  struct alignas(64) {
-    uint8_t palette = 1;
-    uint8_t start_row = 0;
-    uint8_t reserved[14] = {};
-    uint16_t row_bytes[16] = {};
-    uint8_t rows[16] = {};
-  } shapes;
-  for (int i = 0; i < 8; i++) {
-    shapes.row_bytes[i] = 64;
-    shapes.rows[i] = uint8_t(i <= 4 ? lanes : 16);
-  }
-  asm volatile("" ::"r"(&shapes) : "memory");  // g++ 12 does not know that the instruction reads memory
-  _tile_loadconfig(&shapes);
-}
+// Tiles 0 to 4 hold lanes as rows, in the second half of a split.
+LANE_OP void configure_attention_tiles(int lanes) { configure_tiles({lanes, lanes, lanes, lanes, lanes, 16, 16, 16}); }
 
 // Turns 16 rows of 16 dwords, in place.
 LANE_OP void transpose(__m512i* r) {
@@ -57,12 +43,11 @@ static inline void pack_lanes(const AttentionTask& task, uint16_t* tiles) {
     const int low = std::clamp(task.head_dim - d, 0, 16);
     const int high = std::clamp(task.head_dim - d - 16, 0, 16);
     for (int lane = 0; lane < kLanes; lane++) {
-      alignas(64) uint16_t row[32] = {};
-      if (lane < task.lanes) {
-        store_bf16(row, mul(load_first(task.q[lane] + d, low, zero()), scale));
-        store_bf16(row + 16, mul(load_first(task.q[lane] + d + 16, high, zero()), scale));
-      }
-      rows[lane] = _mm512_load_si512(row);
+      rows[lane] = _mm512_setzero_si512();
+      if (lane >= task.lanes) continue;
+      const F16 first = mul(load_first(task.q[lane] + d, low, zero()), scale);
+      const F16 second = mul(load_first(task.q[lane] + d + 16, high, zero()), scale);
+      rows[lane] = _mm512_inserti64x4(_mm512_castsi256_si512(to_bf16(first)), to_bf16(second), 1);
     }
     transpose(rows);
     for (int pair = 0; pair < 16; pair++) _mm512_store_si512(tiles + pair * 32, rows[pair]);
@@ -89,16 +74,69 @@ static inline void copy_values(const uint16_t* rows, int width, bool paired, int
   }
 }
 
-// 2^x for x up to 0, relative error below 5e-6 (it is rounded to bf16 anyway); 0 far below, NaN for NaN.
-LANE_OP __m512 power_of_two(__m512 x) {
-  const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 r = _mm512_sub_ps(x, n);
-  __m512 p = _mm512_set1_ps(9.6181291e-3f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5504109e-2f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022651e-1f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718e-1f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
-  return _mm512_scalef_ps(p, n);
+// 2^x for x up to 0, relative error below 1e-5 (it is rounded to bf16 anyway); 0 far below, NaN for NaN. The polynomial is
+// the one of least relative error on [0, 1) with exact ends.
+LANE_OP __m512 exp2(__m512 x) {
+  const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x − ⌊x⌋
+  __m512 p = _mm512_set1_ps(1.3534168e-2f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.2011461e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4144276e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9300383e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0000026f));
+  return _mm512_scalef_ps(p, x);  // p * 2^⌊x⌋
+}
+
+// Scores of 32 keys at a time: [key][lane]. kTiles: of q, if they stay in registers (at most 4); else 0, and q is loaded
+// again for every tile of keys. Sums run over head_dim in the same order either way.
+template <int kTiles>
+static inline void tile_scores(const uint16_t* q, int width, const uint16_t* keys, int tiles, float* scores) {
+  asm volatile("" ::: "memory");
+  if constexpr (kTiles >= 1) _tile_loadd(2, q, 64);
+  if constexpr (kTiles >= 2) _tile_loadd(3, q + 32 * kLanes, 64);
+  if constexpr (kTiles >= 3) _tile_loadd(4, q + 64 * kLanes, 64);
+  if constexpr (kTiles >= 4) _tile_loadd(5, q + 96 * kLanes, 64);
+  const int64_t stride = width * 2;
+  for (int tile = 0; tile < tiles; tile++, keys += kTileKeys * width, scores += kTileKeys * kLanes) {
+    const uint16_t* more = keys + 16 * width;
+    _tile_zero(0);
+    _tile_zero(1);
+    if constexpr (kTiles == 0) {
+      for (int d = 0; d < width; d += 32) {
+        _tile_loadd(2, q + d * kLanes, 64);
+        _tile_loadd(6, keys + d, stride);
+        _tile_dpbf16ps(0, 6, 2);
+        _tile_loadd(7, more + d, stride);
+        _tile_dpbf16ps(1, 7, 2);
+      }
+    }
+    if constexpr (kTiles >= 1) {
+      _tile_loadd(6, keys, stride);
+      _tile_dpbf16ps(0, 6, 2);
+      _tile_loadd(7, more, stride);
+      _tile_dpbf16ps(1, 7, 2);
+    }
+    if constexpr (kTiles >= 2) {
+      _tile_loadd(6, keys + 32, stride);
+      _tile_dpbf16ps(0, 6, 3);
+      _tile_loadd(7, more + 32, stride);
+      _tile_dpbf16ps(1, 7, 3);
+    }
+    if constexpr (kTiles >= 3) {
+      _tile_loadd(6, keys + 64, stride);
+      _tile_dpbf16ps(0, 6, 4);
+      _tile_loadd(7, more + 64, stride);
+      _tile_dpbf16ps(1, 7, 4);
+    }
+    if constexpr (kTiles >= 4) {
+      _tile_loadd(6, keys + 96, stride);
+      _tile_dpbf16ps(0, 6, 5);
+      _tile_loadd(7, more + 96, stride);
+      _tile_dpbf16ps(1, 7, 5);
+    }
+    _tile_stored(0, scores, 64);
+    _tile_stored(1, scores + 16 * kLanes, 64);
+  }
+  asm volatile("" ::: "memory");
 }
 
 static inline void tile_split(const AttentionTask& task, int begin, int count, const uint16_t* q, Partial out) {
@@ -112,20 +150,22 @@ static inline void tile_split(const AttentionTask& task, int begin, int count, c
   // Scores. Keys beyond the last position are read and weigh nothing below.
   configure_attention_tiles(kLanes);
   const uint16_t* keys = reinterpret_cast<const uint16_t*>(task.keys) + slot * width;
-  for (int tile = 0; tile < tiles; tile++, keys += kTileKeys * width) {
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int d = 0; d < width; d += 32) {
-      _tile_loadd(2, q + d * kLanes, 64);
-      _tile_loadd(3, keys + d, width * 2);
-      _tile_dpbf16ps(0, 3, 2);
-      _tile_loadd(4, keys + 16 * width + d, width * 2);
-      _tile_dpbf16ps(1, 4, 2);
-    }
-    _tile_stored(0, scores + tile * kTileKeys * kLanes, 64);
-    _tile_stored(1, scores + (tile * kTileKeys + 16) * kLanes, 64);
+  switch (width / 32) {
+    case 1:
+      tile_scores<1>(q, width, keys, tiles, scores);
+      break;
+    case 2:
+      tile_scores<2>(q, width, keys, tiles, scores);
+      break;
+    case 3:
+      tile_scores<3>(q, width, keys, tiles, scores);
+      break;
+    case 4:
+      tile_scores<4>(q, width, keys, tiles, scores);
+      break;
+    default:
+      tile_scores<0>(q, width, keys, tiles, scores);
   }
-  asm volatile("" ::: "memory");
 
   // Weights
   alignas(64) int32_t seen[kLanes];
@@ -149,7 +189,7 @@ static inline void tile_split(const AttentionTask& task, int begin, int count, c
   const __m512i half = _mm512_set1_epi32(0x8000);
   const __m512i upper = _mm512_set1_epi32(int(0xffff0000));
   const auto weight = [&](int key) {  // as bf16 in the upper half: nearest, since a weight is positive
-    const __m512 exact = power_of_two(fma(load(scores + key * kLanes), log2_e, shift).v);
+    const __m512 exact = exp2(fma(load(scores + key * kLanes), log2_e, shift).v);
     const __m512i bits = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(exact), half), upper);
     return key < seen_by_all ? bits : _mm512_maskz_mov_epi32(sees(key), bits);
   };
@@ -196,10 +236,10 @@ static inline void tile_split(const AttentionTask& task, int begin, int count, c
       _tile_loadd(6, rows + 32, stride);
       _tile_dpbf16ps(1, 4, 6);
       if (two) continue;
-      _tile_loadd(5, rows + 64, stride);
-      _tile_dpbf16ps(2, 4, 5);
-      _tile_loadd(6, rows + 96, stride);
-      _tile_dpbf16ps(3, 4, 6);
+      _tile_loadd(7, rows + 64, stride);
+      _tile_dpbf16ps(2, 4, 7);
+      _tile_loadd(5, rows + 96, stride);
+      _tile_dpbf16ps(3, 4, 5);
     }
     float* to = out.values + d;
     _tile_stored(0, to, width * 4);

@@ -1,30 +1,17 @@
 // Matrix products on AMX: blocks of 16 rows against pairs of weight tiles, two blocks at a time. Sums of bf16 run over k
 // in tile order, so a row's bits do not depend on how many rows are with it. f32 weights use AVX-512.
 
-struct alignas(64) TileShapes {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
 // Tiles 0, 1: sums of the first block; 2, 3: of the second; 4, 5: the blocks; 6, 7: the weights.
-LANE_OP void configure_tiles(int first_rows, int second_rows) {
-  TileShapes shapes;
-  for (int i = 0; i < 8; i++) {
-    shapes.row_bytes[i] = 64;
-    shapes.rows[i] = uint8_t(i == 6 || i == 7 ? 16 : i == 2 || i == 3 || i == 5 ? second_rows : first_rows);
-  }
-  asm volatile("" ::"r"(&shapes) : "memory");  // g++ 12 does not know that the instruction reads memory
-  _tile_loadconfig(&shapes);
+LANE_OP void configure_product_tiles(int first_rows, int second_rows) {
+  const int f = first_rows, s = second_rows;
+  configure_tiles({f, f, s, s, f, s, 16, 16});
 }
 
 // Sums of one or two blocks (kBlocks) against the panel; sums: [32, 32] floats or int32. kFirst: the panel is not in the
 // cache yet, so its weights are asked for ahead of their use.
 template <WeightType kType, int kBlocks, bool kFirst>
 static inline void multiply_tiles(const MatmulTask& task, const std::byte* first, int64_t first_step,
-                                  const std::byte* second, int64_t second_step, void* sums) {
+                                  const std::byte* second, int64_t second_step, std::byte* sums) {
   _tile_zero(0);
   _tile_zero(1);
   if constexpr (kBlocks == 2) {
@@ -61,30 +48,57 @@ static inline void multiply_tiles(const MatmulTask& task, const std::byte* first
       }
     }
   }
-  std::byte* to = static_cast<std::byte*>(sums);
-  _tile_stored(0, to, 128);
-  _tile_stored(1, to + 64, 128);
+  _tile_stored(0, sums, 128);
+  _tile_stored(1, sums + 64, 128);
   if constexpr (kBlocks == 2) {
-    _tile_stored(2, to + 16 * 128, 128);
-    _tile_stored(3, to + 16 * 128 + 64, 128);
+    _tile_stored(2, sums + 16 * 128, 128);
+    _tile_stored(3, sums + 16 * 128 + 64, 128);
   }
   asm volatile("" ::: "memory");
 }
 
-template <WeightType kType>
-static void finish_rows(const MatmulTask& task, const void* sums, int begin, int rows) {
-  for (int m = 0; m < rows; m++) {
+// Scaled, with bias, added: what becomes of `rows` rows of sums from row `begin` of the task on.
+template <WeightType kType, bool kBias, bool kAdd>
+static inline void finish_whole(const MatmulTask& task, const std::byte* sums, int begin, int rows) {
+  F16 scales[2], bias[2];
+  for (int half = 0; half < 2; half++) {
+    if (kType == WeightType::int8) scales[half] = load(task.w_scales + half * 16);
+    if (kBias) bias[half] = load(task.bias + half * 16);
+  }
+  float* out = task.out + begin * task.out_stride;
+  for (int m = 0; m < rows; m++, out += task.out_stride, sums += 128) {
+    const F16 scale = kType == WeightType::int8 ? set1(task.x_scales[begin + m]) : zero();
     for (int half = 0; half < 2; half++) {
-      const int o = half * 16;
       F16 values;
-      if constexpr (kType == WeightType::bf16) {
-        values = load(static_cast<const float*>(sums) + m * 32 + o);
+      if constexpr (kType == WeightType::int8) {
+        values = mul(load_int32(reinterpret_cast<const int32_t*>(sums) + half * 16), mul(scale, scales[half]));
       } else {
-        const F16 exact = load_int32(static_cast<const int32_t*>(sums) + m * 32 + o);
-        values = mul(exact, mul(set1(task.x_scales[begin + m]), load(task.w_scales + o)));
+        values = load(reinterpret_cast<const float*>(sums) + half * 16);
       }
+      if (kBias) values = add(values, bias[half]);
+      if (kAdd) values = add(load(out + half * 16), values);
+      store(out + half * 16, values);
+    }
+  }
+}
+
+template <WeightType kType>
+static void finish_rows(const MatmulTask& task, const std::byte* sums, int begin, int rows) {
+  if (task.columns == kPanel) {
+    if (task.bias != nullptr) return finish_whole<kType, true, false>(task, sums, begin, rows);
+    if (task.add) return finish_whole<kType, false, true>(task, sums, begin, rows);
+    return finish_whole<kType, false, false>(task, sums, begin, rows);
+  }
+  // The last panel of a matrix, once more through whole rows.
+  alignas(64) float whole[2 * kBlock * kPanel];
+  MatmulTask aside = task;
+  aside.out = whole - begin * kPanel;
+  aside.out_stride = kPanel;
+  finish_whole<kType, false, false>(aside, sums, begin, rows);
+  for (int m = 0; m < rows; m++) {
+    for (int o = 0; o < task.columns; o += 16) {
       float* out = task.out + (begin + m) * task.out_stride + o;
-      finish(values, out, task.columns - o, task.bias ? task.bias + o : nullptr, task.add);
+      finish(load(whole + m * kPanel + o), out, task.columns - o, task.bias ? task.bias + o : nullptr, task.add);
     }
   }
 }
@@ -93,33 +107,43 @@ template <WeightType kType>
 static void tile_product(const MatmulTask& task) {
   // A tile product takes as long for one row as for sixteen; sums of int8 are exact, so few rows may go another way.
   if (kType == WeightType::int8 && task.rows <= kFewRows) return product<WeightType::int8>(task);
-  alignas(64) int32_t sums[32 * 32];  // or floats
+  constexpr int kPair = 2 * kBlock;
+  // Two places for sums: while the matrix unit fills one, the other is finished.
+  alignas(64) std::byte sums[2][kPair * 128];  // rows of 32 floats or int32
   const int64_t block_bytes = int64_t(kTileBytes) * task.tiles;
-  for (int begin = 0; begin < task.rows; begin += 2 * kBlock) {
+  for (int begin = 0; begin < task.rows; begin += kPair) {
     const std::byte* first = task.x + begin / kBlock * block_bytes;
     const std::byte* second = first + block_bytes;
-    const int rows = std::min(2 * kBlock, task.rows - begin);
+    std::byte* to = sums[begin / kPair % 2];
+    const int rows = std::min(kPair, task.rows - begin);
     const int first_rows = std::min(kBlock, rows);
     const int second_rows = rows - first_rows;
-    if (begin == 0 || rows < 2 * kBlock) configure_tiles(first_rows, std::max(1, second_rows));
+    if (begin == 0 || rows < kPair) configure_product_tiles(first_rows, std::max(1, second_rows));
     if (begin > 0 && second_rows > 0) {
-      multiply_tiles<kType, 2, false>(task, first, first_rows * 64, second, second_rows * 64, sums);
+      multiply_tiles<kType, 2, false>(task, first, first_rows * 64, second, second_rows * 64, to);
     } else if (begin > 0) {
-      multiply_tiles<kType, 1, false>(task, first, first_rows * 64, second, 0, sums);
+      multiply_tiles<kType, 1, false>(task, first, first_rows * 64, second, 0, to);
     } else if (second_rows > 0) {
-      multiply_tiles<kType, 2, true>(task, first, first_rows * 64, second, second_rows * 64, sums);
+      multiply_tiles<kType, 2, true>(task, first, first_rows * 64, second, second_rows * 64, to);
     } else {
-      multiply_tiles<kType, 1, true>(task, first, first_rows * 64, second, 0, sums);
+      multiply_tiles<kType, 1, true>(task, first, first_rows * 64, second, 0, to);
     }
-    finish_rows<kType>(task, sums, begin, rows);
+    if (begin > 0) finish_rows<kType>(task, sums[begin / kPair % 2 ^ 1], begin - kPair, kPair);
   }
+  const int last = (task.rows - 1) / kPair * kPair;
+  finish_rows<kType>(task, sums[last / kPair % 2], last, task.rows - last);
   _tile_release();  // a live tile state makes every switch of threads save 8 KiB
 }
 
 static void pack_bf16(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float*) {
   uint16_t* to = reinterpret_cast<uint16_t*>(block) + row * 32;
   const int padded = (width + 31) / 32 * 32;
-  for (int k = 0; k < padded; k += 16) {
+  int k = 0;
+  for (; k + 32 <= width; k += 32) {
+    store_bf16(to + int64_t(k) * rows, load(x + k));
+    store_bf16(to + int64_t(k) * rows + 16, load(x + k + 16));
+  }
+  for (; k < padded; k += 16) {
     store_bf16(to + int64_t(k / 32) * rows * 32 + k % 32, load_first(x + k, std::clamp(width - k, 0, 16), zero()));
   }
 }

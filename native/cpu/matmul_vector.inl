@@ -138,19 +138,27 @@ static void pack_floats(std::byte* block, int32_t rows, int32_t row, const float
 }
 
 static void pack_int8(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float* scale) {
-  F16 peaks = zero();
-  F16 zeros = zero();  // or NaN where x is not finite; then so is the scale, and everything made of this row
-  for (int k = 0; k < width; k += 16) {
-    const F16 values = load_first(x + k, std::min(16, width - k), zero());
-    peaks = max(peaks, absolute(values));
-    zeros = fma(values, zero(), zeros);
+  F16 peaks[2] = {zero(), zero()};  // two, since one would wait for itself
+  F16 zeros[2] = {zero(), zero()};  // or NaN where x is not finite; then so is the scale, and everything made of this row
+  const auto look = [&](int i, F16 values) {
+    peaks[i] = max(absolute(values), peaks[i]);
+    zeros[i] = fma(values, zero(), zeros[i]);
+  };
+  int k = 0;
+  for (; k + 32 <= width; k += 32) {
+    look(0, load(x + k));
+    look(1, load(x + k + 16));
   }
-  const float peak = largest(peaks);
+  for (; k < width; k += 16) look(0, load_first(x + k, std::min(16, width - k), zero()));
+  const float peak = largest(max(peaks[0], peaks[1]));
   const F16 inverse = set1(peak > 0 ? 127 / peak : 0);
-  *scale = peak / 127 + sum(zeros);
+  *scale = peak / 127 + sum(add(zeros[0], zeros[1]));
   int8_t* to = reinterpret_cast<int8_t*>(block) + row * 64;
   const int padded = (width + 63) / 64 * 64;
-  for (int k = 0; k < padded; k += 16) {
+  for (k = 0; k + 64 <= width; k += 64) {
+    for (int i = 0; i < 64; i += 16) store_int8(to + int64_t(k) * rows + i, mul(load(x + k + i), inverse));
+  }
+  for (; k < padded; k += 16) {
     const F16 values = load_first(x + k, std::clamp(width - k, 0, 16), zero());
     store_int8(to + int64_t(k / 64) * rows * 64 + k % 64, mul(values, inverse));
   }

@@ -1,24 +1,22 @@
 // Row-wise operations on AVX2 and AVX-512.
 
 static void rms_norm(float* out, const float* x, const float* weight, int32_t width, float eps) {
-  F16 squares = zero();
-  for (int i = 0; i < width; i += 16) {
-    const F16 v = load_first(x + i, std::min(16, width - i), zero());
-    squares = fma(v, v, squares);
-  }
+  const int whole = width / 16 * 16;
+  const int rest = width - whole;
+  F16 sums[4] = {zero(), zero(), zero(), zero()};  // four, since one would wait for itself
+  for (int i = 0; i < whole; i += 16) sums[i / 16 % 4] = fma(load(x + i), load(x + i), sums[i / 16 % 4]);
+  const F16 last = load_first(x + whole, rest, zero());
+  const F16 squares = add(add(sums[0], sums[1]), add(sums[2], fma(last, last, sums[3])));
   const F16 scale = set1(1 / std::sqrt(sum(squares) / float(width) + eps));
-  for (int i = 0; i < width; i += 16) {
-    const int count = std::min(16, width - i);
-    const F16 v = load_first(x + i, count, zero());
-    store_first(out + i, count, mul(mul(v, scale), load_first(weight + i, count, zero())));
-  }
+  for (int i = 0; i < whole; i += 16) store(out + i, mul(mul(load(x + i), scale), load(weight + i)));
+  store_first(out + whole, rest, mul(mul(last, scale), load_first(weight + whole, rest, zero())));
 }
 
 // silu(g) = g / (1 + e^-g)
 static void swiglu(float* out, int64_t out_stride, const float* x, int64_t x_stride, int32_t rows, int32_t columns) {
   for (int row = 0; row < rows; row++, out += out_stride, x += x_stride) {
     const F16 g = load(x);
-    const F16 silu = div(g, add(set1(1), exp(sub(zero(), g))));
+    const F16 silu = mul(g, reciprocal(add(set1(1), exp(sub(zero(), g)))));
     const F16 value = mul(silu, load(x + kTileOutputs));
     if (columns == kTileOutputs) {
       store(out, value);

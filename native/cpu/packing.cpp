@@ -187,15 +187,19 @@ MatmulTask task_of(const PackedOperand& x, const PackedMatrix& w, int32_t row, i
   };
 }
 
-// Calls body(panel, row, rows, thread) for groups of rows that stay in the cache while all panels pass by.
+// Calls body(panel, row, rows, thread) for groups of rows that stay in the cache while all panels pass by. With many rows
+// each thread has its own groups, as it has its own rows in other loops; with few, its own panels.
 template <typename Body>
 void for_panels(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, const Body& body) {
   assert(x.type == w.type && x.width == w.inputs);
-  const int64_t row_bytes = x.row_bytes() * x.tiles;
-  const int32_t group_rows = std::max(2 * kBlock, int32_t(kGroupBytes / row_bytes) / (2 * kBlock) * (2 * kBlock));
+  constexpr int32_t kPair = 2 * kBlock;
+  const bool many = x.count > kPair * pool.size();
+  const int32_t fitting = std::max(kPair, int32_t(kGroupBytes / (x.row_bytes() * x.tiles)) / kPair * kPair);
+  const int32_t each = many ? (x.count + pool.size() - 1) / pool.size() : x.count;  // rows of a thread
+  const int32_t parts = (each + fitting - 1) / fitting;
+  const int32_t group_rows = ((each + parts - 1) / parts + kPair - 1) / kPair * kPair;
   const int32_t groups = (x.count + group_rows - 1) / group_rows;
-  const int32_t together =
-      x.count > 4 * kBlock ? 1 : std::max(1, int32_t(kStreamBytes / int64_t(w.panel_bytes())));
+  const int32_t together = many ? 1 : std::max(1, int32_t(kStreamBytes / int64_t(w.panel_bytes())));
   const int32_t chunks = (w.panels() + together - 1) / together;
   pool.run(groups * chunks, [&](int32_t index, int32_t thread) {
     const int32_t row = index / chunks * group_rows;

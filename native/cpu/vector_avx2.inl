@@ -1,5 +1,5 @@
 // Sixteen float lanes on AVX2, as two halves. Included inside a namespace and a target region by avx2.cpp;
-// vector_avx512.inl has the same names and the same results, bit for bit, and says what they mean.
+// vector_avx512.inl has the same names and, but for reciprocal, the same results, bit for bit; it says what they mean.
 
 struct F16 {
   __m256 lo, hi;
@@ -18,6 +18,7 @@ LANE_OP F16 add(F16 a, F16 b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps
 LANE_OP F16 sub(F16 a, F16 b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
 LANE_OP F16 mul(F16 a, F16 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
 LANE_OP F16 div(F16 a, F16 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+LANE_OP F16 reciprocal(F16 a) { return div(set1(1), a); }
 LANE_OP F16 max(F16 a, F16 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
 LANE_OP F16 min(F16 a, F16 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
 LANE_OP F16 fma(F16 a, F16 b, F16 c) {
