@@ -27,6 +27,7 @@ const CONTEXT = 128; // tokens before each decoding row
 const SPAN = 512;
 const PREFILL = 512;
 const STEPS = 8; // decode steps per round
+const PREFILLS = 3; // per round
 
 const GREEDY: Sampling = {
   temperature: 0,
@@ -105,7 +106,7 @@ async function measure(shape: ShapeName, weights: string) {
     for (const count of rowCounts) {
       for (let i = 0; i < STEPS; i++) decodeMs.get(count)!.push(await step(engine, count, CONTEXT + i, 1, vocabulary));
     }
-    prefillMs.push(await step(engine, 1, 0, PREFILL, vocabulary));
+    for (let i = 0; i < PREFILLS; i++) prefillMs.push(await step(engine, 1, 0, PREFILL, vocabulary));
     peaks.push(addon.kernels.peakOperations(engine.isa, weights === 'int8', engine.threads));
   }
   await engine.close();

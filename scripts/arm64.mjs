@@ -17,7 +17,7 @@ const RUN_SECONDS = 150;
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const folder = join(root, 'build', 'arm64');
-const addonFolder = join(folder, 'build', 'Release'); // where the loader looks, in the folder that it is told to look in
+const addonFolder = join(folder, 'build', 'Release'); // where the loader looks in its folder
 const counts = { passed: 0, failed: 0, skipped: 0 };
 
 function run(command, args, options = {}) {
@@ -41,9 +41,9 @@ function skip(name, reason) {
 
 function build() {
   const configured = run('cmake', [
-    ...['-S', '.', '-B', folder, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release', `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${addonFolder}`],
-    ...['-DCMAKE_SYSTEM_NAME=Linux', '-DCMAKE_SYSTEM_PROCESSOR=aarch64'],
-    ...[`-DCMAKE_CXX_COMPILER=${COMPILER}`],
+    ...['-S', '.', '-B', folder, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release'],
+    ...['-DCMAKE_SYSTEM_NAME=Linux', '-DCMAKE_SYSTEM_PROCESSOR=aarch64', `-DCMAKE_CXX_COMPILER=${COMPILER}`],
+    `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${addonFolder}`,
   ]);
   return configured.status === 0 && run('cmake', ['--build', folder, '-j2']).status === 0;
 }

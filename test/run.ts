@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs, stripVTControlCharacters } from 'node:util';
 
 /** Files that use all cores by themselves; they run after the others, one at a time. */
-const WHOLE_MACHINE = /^(golden|conformance|native|kernels|lifetime)\//;
+const WHOLE_MACHINE = /^(golden|native)\/|^law\.ts$/;
 const NO_TESTS = /(^|\/)fake\/|^run\.ts$/;
 
 interface Outcome {

@@ -42,12 +42,15 @@ void Model::forward(Rows x, const StepPlan& plan, const StepResult& result) {
   Backend& on = *backend_;
   const Rows qkv = qkv_.first(x.count), attended = attended_.first(x.count);
   const Rows activated = activated_.first(x.count);
+  const auto sampled = [](const Run& run) { return run.row != -1; };
+  const int32_t count = int32_t(std::count_if(plan.runs.begin(), plan.runs.end(), sampled));
   on.embedding(x, *weights_.embedding);
   for (int32_t layer = 0; layer < config_.layers; layer++) {
     const LayerWeights& weights = weights_.layers[size_t(layer)];
     on.rms_norm(*normed_, x, *weights.attention_norm, config_.rms_eps);
     on.matmul(qkv, *normed_, *weights.qkv, weights.qkv_bias.get());
     on.kv_append(qkv, layer, weights.q_norm.get(), weights.k_norm.get());
+    if (count == 0 && layer == config_.layers - 1) return;  // nobody asks for more than keys and values
     on.attention(attended, qkv, layer);
     on.convert(*attended_operand_, attended);
     on.matmul_add(x, *attended_operand_, *weights.output);
@@ -56,8 +59,6 @@ void Model::forward(Rows x, const StepPlan& plan, const StepResult& result) {
     on.convert(*activated_operand_, activated);
     on.matmul_add(x, *activated_operand_, *weights.down);
   }
-  const auto sampled = [](const Run& run) { return run.row != -1; };
-  const int32_t count = int32_t(std::count_if(plan.runs.begin(), plan.runs.end(), sampled));
   for (int32_t first = 0; first < count; first += kLogitRows) {
     const int32_t rows = std::min(kLogitRows, count - first);
     const Rows selected = selected_.first(rows), logits = logits_.first(rows);

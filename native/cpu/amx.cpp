@@ -16,19 +16,21 @@
 namespace baton::cpu {
 namespace {
 
+// Each block of these needs the ones before it.
 #include "cpu/vector_avx512.inl"
+
 #include "cpu/vector.inl"
-#include "cpu/norm_vector.inl"
-#include "cpu/matmul_vector.inl"
+
 #include "cpu/attention_vector.inl"
+#include "cpu/matmul_vector.inl"
+#include "cpu/norm_vector.inl"
 #include "cpu/sample_vector.inl"
 
-// Weights asked for ahead of their use. 8 KiB was the best of 0, 4, 8 and 16 KiB for one row on a 2-core Xeon (2026-11).
-constexpr int kTilePrefetchBytes = 8192;
 // Rows of int8 up to which AVX-512 VNNI is at least as quick as AMX (same machine, 2026-11).
 constexpr int kFewRows = 2;
 
 #include "cpu/tiles_amx.inl"
+
 #include "cpu/attention_amx.inl"
 #include "cpu/matmul_amx.inl"
 

@@ -74,8 +74,8 @@ static inline void copy_values(const uint16_t* rows, int width, bool paired, int
   }
 }
 
-// 2^x for x up to 0, relative error below 1e-5 (it is rounded to bf16 anyway); 0 far below, NaN for NaN. The polynomial is
-// the one of least relative error on [0, 1) with exact ends.
+// 2^x for x up to 0, relative error below 1e-5 (it is rounded to bf16 anyway); 0 far below, NaN for NaN. The polynomial
+// is the one of least relative error on [0, 1) with exact ends.
 LANE_OP __m512 exp2(__m512 x) {
   const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x − ⌊x⌋
   __m512 p = _mm512_set1_ps(1.3534168e-2f);
@@ -86,8 +86,8 @@ LANE_OP __m512 exp2(__m512 x) {
   return _mm512_scalef_ps(p, x);  // p * 2^⌊x⌋
 }
 
-// Scores of 32 keys at a time: [key][lane]. kTiles: of q, if they stay in registers (at most 4); else 0, and q is loaded
-// again for every tile of keys. Sums run over head_dim in the same order either way.
+// Scores of 32 keys at a time: [key][lane]. kTiles: of q, if they stay in registers (at most 4); else 0, and q is
+// loaded again for every tile of keys. Sums run over head_dim in the same order either way.
 template <int kTiles>
 static inline void tile_scores(const uint16_t* q, int width, const uint16_t* keys, int tiles, float* scores) {
   asm volatile("" ::: "memory");

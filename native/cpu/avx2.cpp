@@ -14,11 +14,14 @@
 namespace baton::cpu {
 namespace {
 
+// Each block of these needs the ones before it.
 #include "cpu/vector_avx2.inl"
+
 #include "cpu/vector.inl"
-#include "cpu/norm_vector.inl"
-#include "cpu/matmul_vector.inl"
+
 #include "cpu/attention_vector.inl"
+#include "cpu/matmul_vector.inl"
+#include "cpu/norm_vector.inl"
 #include "cpu/sample_vector.inl"
 
 }  // namespace

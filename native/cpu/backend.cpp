@@ -83,9 +83,7 @@ std::unique_ptr<Operand> CpuBackend::operand(int32_t capacity, int32_t width, We
   return std::make_unique<PackedOperand>(capacity, width, type, kernels_);
 }
 
-void CpuBackend::write(Rows to, std::span<const float> values) {
-  memcpy(to.data, values.data(), values.size_bytes());
-}
+void CpuBackend::write(Rows to, std::span<const float> values) { memcpy(to.data, values.data(), values.size_bytes()); }
 
 void CpuBackend::read(std::span<float> values, Rows from) { memcpy(values.data(), from.data, values.size_bytes()); }
 
@@ -117,9 +115,8 @@ void CpuBackend::begin(const StepPlan& plan) {
 
 void CpuBackend::embedding(Rows out, const Matrix& table) {
   const auto& matrix = static_cast<const PackedMatrix&>(table);
-  for_rows(pool_, out.count, out.width, [&](int32_t row, int32_t) {
-    matrix.unpack(tokens_[size_t(row)], row_of(out, row));
-  });
+  for_rows(pool_, out.count, out.width,
+           [&](int32_t row, int32_t) { matrix.unpack(tokens_[size_t(row)], row_of(out, row)); });
 }
 
 template <typename Make>
@@ -127,9 +124,8 @@ void CpuBackend::pack_rows(Operand& out, int32_t rows, const Make& make) {
   auto& operand = static_cast<PackedOperand&>(out);
   assert(rows <= operand.capacity);
   operand.count = rows;
-  for_rows(pool_, rows, operand.width, [&](int32_t row, int32_t thread) {
-    operand.pack(row, make(row, row_scratch_[size_t(thread)].data()));
-  });
+  for_rows(pool_, rows, operand.width,
+           [&](int32_t row, int32_t thread) { operand.pack(row, make(row, row_scratch_[size_t(thread)].data())); });
 }
 
 void CpuBackend::rms_norm(Operand& out, Rows x, const Vector& weight, float eps) {

@@ -62,8 +62,8 @@ class CpuBackend final : public Backend {
   KvCache cache_;
   Sampler sampler_;
   AttentionScratch attention_scratch_;
-  std::vector<float> rope_table_;               // [context, head_dim] see fill_rope_table
-  std::vector<Memory> rows_;                    // what rows() has given out
+  std::vector<float> rope_table_;                // [context, head_dim] see fill_rope_table
+  std::vector<Memory> rows_;                     // what rows() has given out
   std::vector<std::vector<float>> row_scratch_;  // [threads][widest operand, or kGatedRows panels' sums]
 
   // Of the running step.

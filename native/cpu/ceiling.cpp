@@ -16,9 +16,7 @@ namespace {
 constexpr int64_t kChunk = int64_t(256) << 10;
 constexpr int32_t kPeakSteps = 4096;
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 uint64_t read(const std::byte* from, int64_t bytes) {
   uint64_t sums[8] = {};
@@ -43,9 +41,8 @@ double read_seconds(int64_t bytes, int32_t threads, int32_t repeats) {
   std::vector<uint64_t> sums(size_t(pool.size()) * 8);  // one line per thread; kept, so that nothing is optimised away
   for (int32_t repeat = 0; repeat < repeats; repeat++) {
     const double begin = now();
-    pool.run(chunks, [&](int32_t i, int32_t thread) {
-      sums[size_t(thread) * 8] += read(memory.data() + i * kChunk, kChunk);
-    });
+    pool.run(chunks,
+             [&](int32_t i, int32_t thread) { sums[size_t(thread) * 8] += read(memory.data() + i * kChunk, kChunk); });
     seconds.push_back((now() - begin) * double(bytes) / (double(chunks) * kChunk));
   }
   std::nth_element(seconds.begin(), seconds.begin() + repeats / 2, seconds.end());

@@ -10,8 +10,9 @@ namespace baton::cpu {
 enum class Isa { scalar, avx2, avx512, amx };
 
 const char* name(Isa isa);
-std::vector<Isa> usable_isas();         // best first; ends with scalar
-Isa parse_isa(const std::string& text);  // "auto": the best; INVALID_OPTION if unknown, DEVICE_UNAVAILABLE if not usable here
+std::vector<Isa> usable_isas();  // best first; ends with scalar
+Isa parse_isa(
+    const std::string& text);  // "auto": the best; INVALID_OPTION if unknown, DEVICE_UNAVAILABLE if not usable here
 
 struct CpuDevice {
   std::vector<std::string> isas;  // usable here, best first

@@ -7,9 +7,10 @@
 
 namespace baton::cpu {
 
-// Weights are packed in tiles of 1 KiB: 16 outputs by 64 bytes of k. Row r of a tile holds, for each of its outputs, the
-// k-group r: one f32, two bf16 or four int8 (AMX's VNNI layout; AVX-512 and AVX2 read it as vectors of 16 outputs). A
-// panel is 32 outputs: pairs of tiles, one pair per 64 bytes of k, front to back. Outputs and k are filled up with zeros.
+// Weights are packed in tiles of 1 KiB: 16 outputs by 64 bytes of k. Row r of a tile holds, for each of its outputs,
+// the k-group r: one f32, two bf16 or four int8 (AMX's VNNI layout; AVX-512 and AVX2 read it as vectors of 16 outputs).
+// A panel is 32 outputs: pairs of tiles, one pair per 64 bytes of k, front to back. Outputs and k are filled up with
+// zeros.
 constexpr int32_t kPanel = 32;
 constexpr int32_t kTileOutputs = 16;
 constexpr int32_t kTileBytes = 1024;
@@ -24,21 +25,19 @@ constexpr int32_t kBlock = 16;
 
 enum class Activation { f32, bf16, int8 };
 
-constexpr int32_t bytes_of(Activation type) {
-  return type == Activation::f32 ? 4 : type == Activation::bf16 ? 2 : 1;
-}
+constexpr int32_t bytes_of(Activation type) { return type == Activation::f32 ? 4 : type == Activation::bf16 ? 2 : 1; }
 
-// One panel times some rows: out[row, o] (+)= sum_k x[row, k] w[o, k] + bias[o], for `columns` of the panel's 32 outputs.
-// Whatever the number of rows, each sum runs over k in the same order.
+// One panel times some rows: out[row, o] (+)= sum_k x[row, k] w[o, k] + bias[o], for `columns` of the panel's 32
+// outputs. Whatever the number of rows, each sum runs over k in the same order.
 struct MatmulTask {
   const std::byte* x;  // first block; blocks follow each other
   int32_t rows;
   const float* x_scales;  // [rows], int8 only
   const std::byte* w;
-  const float* w_scales;     // [32], int8 only
-  const int32_t* w_sums;     // [32] sums over k, int8 only: what an unsigned x, shifted by 128, adds too much
-  int32_t tiles;             // along k
-  float* out;                // [rows, out_stride], at the panel's first output
+  const float* w_scales;  // [32], int8 only
+  const int32_t* w_sums;  // [32] sums over k, int8 only: what an unsigned x, shifted by 128, adds too much
+  int32_t tiles;          // along k
+  float* out;             // [rows, out_stride], at the panel's first output
   int64_t out_stride;
   int32_t columns;
   const float* bias;  // [columns] or null
@@ -48,8 +47,8 @@ struct MatmulTask {
 // How one instruction set multiplies by weights of one type.
 struct ProductKernels {
   Activation activation;
-  // Packs row `row` of a block of `rows` rows. int8: quantised to +-127 by the row's largest magnitude; *scale times the
-  // quantised value is the value. Otherwise *scale is not touched.
+  // Packs row `row` of a block of `rows` rows. int8: quantised to +-127 by the row's largest magnitude; *scale times
+  // the quantised value is the value. Otherwise *scale is not touched.
   void (*pack)(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float* scale);
   void (*product)(const MatmulTask&);
 };

@@ -15,7 +15,9 @@ LANE_OP void finish(F16 sums, float* out, int columns, const float* bias, bool a
 }
 
 template <WeightType kType>
-constexpr int kGroup = kType == WeightType::f32 ? 1 : kType == WeightType::bf16 ? 2 : 4;  // k values per tile row
+constexpr int kGroup = kType == WeightType::f32    ? 1
+                       : kType == WeightType::bf16 ? 2
+                                                   : 4;  // k values per tile row
 
 // kRows rows of one block times kVectors * 16 outputs, beginning at vector `first` of the panel.
 template <WeightType kType, int kRows>
@@ -57,7 +59,8 @@ static inline void multiply_floats(const MatmulTask& task, const std::byte* x, i
   for (int m = 0; m < kRows; m++) {
     for (int v = 0; v < kVectors; v++) {
       const int o = (first + v) * 16;
-      finish(sums[m][v], out + m * task.out_stride + o, task.columns - o, task.bias ? task.bias + o : nullptr, task.add);
+      finish(sums[m][v], out + m * task.out_stride + o, task.columns - o, task.bias ? task.bias + o : nullptr,
+             task.add);
     }
   }
 }
@@ -139,7 +142,8 @@ static void pack_floats(std::byte* block, int32_t rows, int32_t row, const float
 
 static void pack_int8(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float* scale) {
   F16 peaks[2] = {zero(), zero()};  // two, since one would wait for itself
-  F16 zeros[2] = {zero(), zero()};  // or NaN where x is not finite; then so is the scale, and everything made of this row
+  F16 zeros[2] = {zero(),
+                  zero()};  // or NaN where x is not finite; then so is the scale, and everything made of this row
   const auto look = [&](int i, F16 values) {
     peaks[i] = max(absolute(values), peaks[i]);
     zeros[i] = fma(values, zero(), zeros[i]);

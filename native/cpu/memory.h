@@ -5,8 +5,8 @@
 
 namespace baton::cpu {
 
-// Zeroed pages of this process's own, in 2 MiB pages where the system has them. Reserved memory takes no room until it is
-// touched; other memory is refused (OUT_OF_MEMORY) when it does not fit in what is free now.
+// Zeroed pages of this process's own, in 2 MiB pages where the system has them. Reserved memory takes no room until it
+// is touched; other memory is refused (OUT_OF_MEMORY) when it does not fit in what is free now.
 class Memory {
  public:
   Memory() = default;

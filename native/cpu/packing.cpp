@@ -49,7 +49,8 @@ void encode_row(const float* weights, PackedMatrix& matrix, int32_t at, std::vec
   }
 }
 
-// The first k-group of output `in_panel` in a tile, from the beginning of the panel; the next group is 64 bytes further.
+// The first k-group of output `in_panel` in a tile, from the beginning of the panel; the next group is 64 bytes
+// further.
 size_t place(int32_t in_panel, int32_t tile) {
   return size_t(tile) * 2 * kTileBytes + size_t(in_panel / kTileOutputs) * kTileBytes +
          size_t(in_panel % kTileOutputs) * 4;
@@ -187,8 +188,8 @@ MatmulTask task_of(const PackedOperand& x, const PackedMatrix& w, int32_t row, i
   };
 }
 
-// Calls body(panel, row, rows, thread) for groups of rows that stay in the cache while all panels pass by. With many rows
-// each thread has its own groups, as it has its own rows in other loops; with few, its own panels.
+// Calls body(panel, row, rows, thread) for groups of rows that stay in the cache while all panels pass by. With many
+// rows each thread has its own groups, as it has its own rows in other loops; with few, its own panels.
 template <typename Body>
 void for_panels(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, const Body& body) {
   assert(x.type == w.type && x.width == w.inputs);

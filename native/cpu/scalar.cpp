@@ -1,6 +1,7 @@
 // Plain loops, accumulating in double: the definition the other instruction sets are judged against.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -40,43 +41,41 @@ void rope(float* x, const float* cosines, const float* sines, int32_t head_dim) 
   }
 }
 
-float weight_at(WeightType type, const std::byte* panel, int32_t output, int32_t k) {
-  const int32_t per_tile = k_per_tile(type);
-  const int32_t per_group = per_tile / 16;
-  const std::byte* group = panel + k / per_tile * 2 * kTileBytes + output / kTileOutputs * kTileBytes +
-                           k % per_tile / per_group * 64 + output % kTileOutputs * 4;
-  if (type == WeightType::int8) return float(int8_t(group[k % 4]));
-  if (type == WeightType::f32) {
-    float value;
-    memcpy(&value, group, 4);
-    return value;
+// Value `i` of a k-group of weights, and of activations.
+template <WeightType kType>
+double weight_at(const std::byte* group, int32_t i) {
+  if constexpr (kType == WeightType::int8) return int8_t(group[i]);
+  if constexpr (kType == WeightType::bf16) {
+    const uint16_t bits = uint16_t(uint32_t(group[2 * i]) | uint32_t(group[2 * i + 1]) << 8);
+    return std::bit_cast<float>(uint32_t(bits) << 16);
   }
-  uint16_t bits;
-  memcpy(&bits, group + k % 2 * 2, 2);
-  return bf16_to_float(bits);
+  return *reinterpret_cast<const float*>(group);
 }
 
-float activation_at(WeightType type, const std::byte* block, int32_t block_rows, int32_t row, int32_t k) {
-  const int32_t per_tile = k_per_tile(type);
-  const int64_t index = (int64_t(k / per_tile) * block_rows + row) * per_tile + k % per_tile;
-  if (type == WeightType::int8) return float(int8_t(block[index]));
-  float value;
-  memcpy(&value, block + index * 4, 4);
-  return value;
+template <WeightType kType>
+double activation_at(const std::byte* values, int32_t k) {
+  if constexpr (kType == WeightType::int8) return int8_t(values[k]);
+  return reinterpret_cast<const float*>(values)[k];
 }
 
 template <WeightType kType>
 void product(const MatmulTask& task) {
   constexpr int32_t kValues = k_per_tile(kType);
+  constexpr int32_t kGroup = kValues / 16;
   constexpr int32_t kRowBytes = kValues * (kType == WeightType::int8 ? 1 : 4);
   for (int32_t row = 0; row < task.rows; row++) {
     const int32_t begin = row / kBlock * kBlock;
-    const int32_t block_rows = std::min(kBlock, task.rows - begin);
-    const std::byte* block = task.x + int64_t(begin) * kRowBytes * task.tiles;
+    const int64_t block_rows = std::min(kBlock, task.rows - begin);
+    const std::byte* x = task.x + int64_t(begin) * kRowBytes * task.tiles + (row - begin) * kRowBytes;
     for (int32_t o = 0; o < task.columns; o++) {
+      const std::byte* w = task.w + o / kTileOutputs * kTileBytes + o % kTileOutputs * 4;
       double sum = 0;
-      for (int32_t k = 0; k < task.tiles * kValues; k++) {
-        sum += double(activation_at(kType, block, block_rows, row - begin, k)) * weight_at(kType, task.w, o, k);
+      for (int32_t tile = 0; tile < task.tiles; tile++) {
+        const std::byte* values = x + tile * block_rows * kRowBytes;
+        const std::byte* weights = w + tile * 2 * kTileBytes;
+        for (int32_t k = 0; k < kValues; k++) {
+          sum += activation_at<kType>(values, k) * weight_at<kType>(weights + k / kGroup * 64, k % kGroup);
+        }
       }
       float value = float(sum);
       if (kType == WeightType::int8) value *= task.x_scales[row] * task.w_scales[o];
@@ -124,8 +123,7 @@ MatmulKernels scalar_matmul_kernels() {
 
 const Kernels& scalar_kernels() {
   static const Kernels kernels = {
-      Isa::scalar, rms_norm, swiglu, rope, scalar_matmul_kernels(), scalar_attention_kernels(),
-      scalar_sample_kernels(),
+      Isa::scalar, rms_norm, swiglu, rope, scalar_matmul_kernels(), scalar_attention_kernels(), scalar_sample_kernels(),
   };
   return kernels;
 }

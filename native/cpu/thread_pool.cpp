@@ -10,8 +10,8 @@ namespace baton::cpu {
 
 namespace {
 
-// Pauses before a waiting thread sleeps. Between two loops of a step there are a few microseconds; waking a sleeper costs
-// some fifty. 4,000 pauses are 60 to 200 microseconds on the x86 machines at hand (2026-11).
+// Pauses before a waiting thread sleeps. Between two loops of a step there are a few microseconds; waking a sleeper
+// costs some fifty. 4,000 pauses are 60 to 200 microseconds on the x86 machines at hand (2026-11).
 constexpr int kSpins = 4000;
 
 void pause() {

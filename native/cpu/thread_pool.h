@@ -11,8 +11,8 @@ namespace baton::cpu {
 
 // Threads that share the indices of one parallel loop at a time. run() is called by one thread, which works too. Each
 // thread begins with a share of its own, the same part of every loop, so that what it wrote in one loop it finds in its
-// cache in the next; then it takes what others have left. A thread the system has taken away costs nothing but the index
-// it holds: nobody waits for threads, only for indices. Waiting spins briefly, then sleeps.
+// cache in the next; then it takes what others have left. A thread the system has taken away costs nothing but the
+// index it holds: nobody waits for threads, only for indices. Waiting spins briefly, then sleeps.
 class ThreadPool {
  public:
   explicit ThreadPool(int32_t threads);  // including the caller
@@ -22,8 +22,8 @@ class ThreadPool {
 
   int32_t size() const { return threads_; }
 
-  // Calls body(i), or body(i, thread), for every i in 0 .. count-1, in any order, on any thread (0 .. size()-1); returns
-  // when all have returned. body must not throw.
+  // Calls body(i), or body(i, thread), for every i in 0 .. count-1, in any order, on any thread (0 .. size()-1);
+  // returns when all have returned. body must not throw.
   template <typename Body>
   void run(int32_t count, const Body& body) {
     const Call call = [](const void* context, int32_t i, [[maybe_unused]] int32_t thread) {
@@ -58,7 +58,7 @@ class ThreadPool {
   const std::unique_ptr<Share[]> shares_;  // [threads]
   Call call_ = nullptr;                    // of the current loop; read only by whoever holds one of its indices
   const void* context_ = nullptr;
-  alignas(64) std::atomic<uint32_t> done_{0};  // indices of the current loop that have returned
+  alignas(64) std::atomic<uint32_t> done_{0};   // indices of the current loop that have returned
   alignas(64) std::atomic<uint32_t> loops_{0};  // begun so far
   std::atomic<uint32_t> sleepers_{0};
   std::atomic<bool> caller_sleeps_{false};

@@ -15,8 +15,8 @@ LANE_OP float largest(F16 a) {
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-// e^x, relative error below 2e-7 for x in [-87, 88]; smaller x give a value below 2e-38, larger ones 2^127. NaN gives NaN.
-// Cephes: x = n ln 2 + r, e^r by a polynomial of degree 6.
+// e^x, relative error below 2e-7 for x in [-87, 88]; smaller x give a value below 2e-38, larger ones 2^127. NaN gives
+// NaN. Cephes: x = n ln 2 + r, e^r by a polynomial of degree 6.
 LANE_OP F16 exp(F16 x) {
   x = min(set1(88.0f), max(set1(-87.3f), x));  // the second operand wins where x is NaN
   const F16 n = nearest(mul(x, set1(1.44269504f)));

@@ -36,7 +36,7 @@ export async function withEngine<T>(
   }
 }
 
-/** What the engine says after each token of the reference: `steps[i]` is its answer to the prompt and tokens before i. */
+/** What the engine says along the reference: `steps[i]` is its answer to the prompt and the tokens before i. */
 export interface Answers {
   readonly steps: readonly TokenLogprob[];
   /** Steps at which it would have gone another way, and how much less likely it found the reference's token. */
@@ -100,7 +100,7 @@ export function firstDifference(answers: readonly Answers[], cases: readonly Gol
   return most;
 }
 
-/** The largest difference between two engines' log-probabilities where both chose the same token; over the steps of `some`. */
+/** The largest difference between two engines' log-probabilities where both chose one token, over the steps of `some`. */
 export function largestDifference(some: readonly Answers[], others: readonly Answers[]): number {
   let most = 0;
   for (const [i, { steps }] of some.entries()) {

@@ -1,4 +1,4 @@
-// The native engine does not take TypeScript's word for anything: entries and configs that openModel would never pass on.
+// The native engine does not take TypeScript's word: entries and configs that openModel would never pass on.
 
 import { truncateSync } from 'node:fs';
 import { join } from 'node:path';
