@@ -78,6 +78,23 @@ export const SHAPES = {
     bos_token_id: 128000,
     eos_token_id: 128001,
   },
+  // So small that plain loops in double precision run through whole schedules.
+  'nano-llama': {
+    architectures: ['LlamaForCausalLM'],
+    model_type: 'llama',
+    vocab_size: 273,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_hidden_layers: 1,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+    max_position_embeddings: 1024,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    tie_word_embeddings: true,
+    bos_token_id: 0,
+    eos_token_id: 0,
+  },
   // The toys have widths that are no multiples of any vector or tile, and between them every variant of the family.
   'tiny-llama': {
     architectures: ['LlamaForCausalLM'],

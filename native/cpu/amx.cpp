@@ -38,7 +38,7 @@ constexpr int kFewRows = 2;
 
 const Kernels& amx_kernels() {
   static const Kernels kernels = {
-      Isa::amx, rms_norm, swiglu, rope, amx_matmul_kernels(), amx_attention_kernels(), sample_kernels(),
+      Isa::amx, rms_norm, rope, amx_matmul_kernels(), amx_attention_kernels(), sample_kernels(),
   };
   return kernels;
 }

@@ -28,7 +28,7 @@ namespace {
 
 const Kernels& avx2_kernels() {
   static const Kernels kernels = {
-      Isa::avx2, rms_norm, swiglu, rope, matmul_kernels(), attention_kernels(), sample_kernels(),
+      Isa::avx2, rms_norm, rope, matmul_kernels(), attention_kernels(), sample_kernels(),
   };
   return kernels;
 }

@@ -30,7 +30,7 @@ namespace {
 
 const Kernels& avx512_kernels() {
   static const Kernels kernels = {
-      Isa::avx512, rms_norm, swiglu, rope, matmul_kernels(), attention_kernels(), sample_kernels(),
+      Isa::avx512, rms_norm, rope, matmul_kernels(), attention_kernels(), sample_kernels(),
   };
   return kernels;
 }

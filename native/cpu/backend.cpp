@@ -49,8 +49,7 @@ CpuBackend::CpuBackend(const BackendOptions& options, const CpuOptions& cpu)
       rope_table_(size_t(options.context) * size_t(options.config.head_dim)),
       row_scratch_(size_t(pool_.size())) {
   fill_rope_table(options.config, rope_table_.data(), options.context);
-  const int32_t widest = std::max(options.config.hidden, kGatedRows * kPanel);
-  for (std::vector<float>& scratch : row_scratch_) scratch.resize(size_t(widest));
+  for (std::vector<float>& scratch : row_scratch_) scratch.resize(size_t(options.config.hidden));
   for (std::vector<int32_t>* list : {&tokens_, &positions_, &slots_}) list->reserve(size_t(options.step_tokens));
 }
 
@@ -139,10 +138,7 @@ void CpuBackend::convert(Operand& out, Rows x) {
   pack_rows(out, x.count, [&](int32_t row, float*) { return row_of(x, row); });
 }
 
-void CpuBackend::matmul_swiglu(Rows out, const Operand& x, const Matrix& gate_up) {
-  multiply_gated(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(gate_up), kernels_,
-                 row_scratch_, row_of(out, 0), out.width);
-}
+void CpuBackend::matmul_swiglu(Rows out, const Operand& x, const Matrix& gate_up) { matmul(out, x, gate_up, nullptr); }
 
 void CpuBackend::matmul(Rows out, const Operand& x, const Matrix& w, const Vector* bias) {
   multiply(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(w), row_of(out, 0), out.width,

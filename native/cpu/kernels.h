@@ -17,8 +17,6 @@ struct Kernels {
   Isa isa;
 
   void (*rms_norm)(float* out, const float* x, const float* weight, int32_t width, float eps);  // x may be out
-  // out[row, i] = silu(x[row, i]) * x[row, kTileOutputs + i] for i < columns <= kTileOutputs
-  void (*swiglu)(float* out, int64_t out_stride, const float* x, int64_t x_stride, int32_t rows, int32_t columns);
   void (*rope)(float* x, const float* cosines, const float* sines, int32_t head_dim);  // half-split pairs, in place
 
   MatmulKernels matmul;

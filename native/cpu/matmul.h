@@ -29,6 +29,9 @@ constexpr int32_t bytes_of(Activation type) { return type == Activation::f32 ? 4
 
 // One panel times some rows: out[row, o] (+)= sum_k x[row, k] w[o, k] + bias[o], for `columns` of the panel's 32
 // outputs. Whatever the number of rows, each sum runs over k in the same order.
+//
+// Gated: out[row, i] = silu(g) u, silu(g) = g / (1 + e^-g), where g and u are the sums of the panel's outputs i and 16
+// + i; `columns` counts i, bias is null and add false.
 struct MatmulTask {
   const std::byte* x;  // first block; blocks follow each other
   int32_t rows;
@@ -51,6 +54,7 @@ struct ProductKernels {
   // the quantised value is the value. Otherwise *scale is not touched.
   void (*pack)(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float* scale);
   void (*product)(const MatmulTask&);
+  void (*gated)(const MatmulTask&);
 };
 
 struct MatmulKernels {

@@ -54,44 +54,49 @@ static inline void multiply_tiles(const MatmulTask& task, const std::byte* first
   asm volatile("" ::: "memory");
 }
 
-// Scaled, with bias, added: what becomes of `rows` rows of sums from row `begin` of the task on.
-template <WeightType kType, bool kBias, bool kAdd>
+enum class Finish { store, bias, add, gate };
+
+// Scaled, then stored in one of these ways: what becomes of `rows` rows of sums from row `begin` of the task on.
+template <WeightType kType, Finish kHow>
 static inline void finish_whole(const MatmulTask& task, const std::byte* sums, int begin, int rows) {
   F16 scales[2], bias[2];
   for (int half = 0; half < 2; half++) {
     if (kType == WeightType::int8) scales[half] = load(task.w_scales + half * 16);
-    if (kBias) bias[half] = load(task.bias + half * 16);
+    if (kHow == Finish::bias) bias[half] = load(task.bias + half * 16);
   }
   float* out = task.out + begin * task.out_stride;
   for (int m = 0; m < rows; m++, out += task.out_stride, sums += 128) {
     const F16 scale = kType == WeightType::int8 ? set1(task.x_scales[begin + m]) : zero();
+    F16 values[2];
     for (int half = 0; half < 2; half++) {
-      F16 values;
       if constexpr (kType == WeightType::int8) {
-        values = mul(load_int32(reinterpret_cast<const int32_t*>(sums) + half * 16), mul(scale, scales[half]));
+        values[half] = mul(load_int32(reinterpret_cast<const int32_t*>(sums) + half * 16), mul(scale, scales[half]));
       } else {
-        values = load(reinterpret_cast<const float*>(sums) + half * 16);
+        values[half] = load(reinterpret_cast<const float*>(sums) + half * 16);
       }
-      if (kBias) values = add(values, bias[half]);
-      if (kAdd) values = add(load(out + half * 16), values);
-      store(out + half * 16, values);
+      if (kHow == Finish::bias) values[half] = add(values[half], bias[half]);
+      if (kHow == Finish::add) values[half] = add(load(out + half * 16), values[half]);
+      if (kHow != Finish::gate) store(out + half * 16, values[half]);
     }
+    if (kHow == Finish::gate) store(out, gate(values[0], values[1]));
   }
 }
 
-template <WeightType kType>
+template <WeightType kType, bool kGated>
 static void finish_rows(const MatmulTask& task, const std::byte* sums, int begin, int rows) {
-  if (task.columns == kPanel) {
-    if (task.bias != nullptr) return finish_whole<kType, true, false>(task, sums, begin, rows);
-    if (task.add) return finish_whole<kType, false, true>(task, sums, begin, rows);
-    return finish_whole<kType, false, false>(task, sums, begin, rows);
+  if (task.columns == (kGated ? kTileOutputs : kPanel)) {
+    if (kGated) return finish_whole<kType, Finish::gate>(task, sums, begin, rows);
+    if (task.bias != nullptr) return finish_whole<kType, Finish::bias>(task, sums, begin, rows);
+    if (task.add) return finish_whole<kType, Finish::add>(task, sums, begin, rows);
+    return finish_whole<kType, Finish::store>(task, sums, begin, rows);
   }
   // The last panel of a matrix, once more through whole rows.
   alignas(64) float whole[2 * kBlock * kPanel];
   MatmulTask aside = task;
-  aside.out = whole - begin * kPanel;
+  aside.out = whole;
   aside.out_stride = kPanel;
-  finish_whole<kType, false, false>(aside, sums, begin, rows);
+  if (task.x_scales != nullptr) aside.x_scales = task.x_scales + begin;
+  finish_whole<kType, kGated ? Finish::gate : Finish::store>(aside, sums, 0, rows);
   for (int m = 0; m < rows; m++) {
     for (int o = 0; o < task.columns; o += 16) {
       float* out = task.out + (begin + m) * task.out_stride + o;
@@ -100,10 +105,12 @@ static void finish_rows(const MatmulTask& task, const std::byte* sums, int begin
   }
 }
 
-template <WeightType kType>
+template <WeightType kType, bool kGated>
 static void tile_product(const MatmulTask& task) {
   // A tile product takes as long for one row as for sixteen; sums of int8 are exact, so few rows may go another way.
-  if (kType == WeightType::int8 && task.rows <= kFewRows) return product<WeightType::int8>(task);
+  if (kType == WeightType::int8 && task.rows <= kFewRows) {
+    return kGated ? gated<WeightType::int8>(task) : product<WeightType::int8>(task);
+  }
   constexpr int kPair = 2 * kBlock;
   // Two places for sums: while the matrix unit fills one, the other is finished.
   alignas(64) std::byte sums[2][kPair * 128];  // rows of 32 floats or int32
@@ -121,10 +128,10 @@ static void tile_product(const MatmulTask& task) {
     } else {
       multiply_tiles<kType, 1>(task, first, first_rows * 64, second, 0, to);
     }
-    if (begin > 0) finish_rows<kType>(task, sums[begin / kPair % 2 ^ 1], begin - kPair, kPair);
+    if (begin > 0) finish_rows<kType, kGated>(task, sums[begin / kPair % 2 ^ 1], begin - kPair, kPair);
   }
   const int last = (task.rows - 1) / kPair * kPair;
-  finish_rows<kType>(task, sums[last / kPair % 2], last, task.rows - last);
+  finish_rows<kType, kGated>(task, sums[last / kPair % 2], last, task.rows - last);
   _tile_release();  // a live tile state makes every switch of threads save 8 KiB
 }
 
@@ -143,8 +150,8 @@ static void pack_bf16(std::byte* block, int32_t rows, int32_t row, const float* 
 
 static MatmulKernels amx_matmul_kernels() {
   return {
-      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>},
-      {Activation::bf16, pack_bf16, tile_product<WeightType::bf16>},
-      {Activation::int8, pack_int8, tile_product<WeightType::int8>},
+      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>, gated<WeightType::f32>},
+      {Activation::bf16, pack_bf16, tile_product<WeightType::bf16, false>, tile_product<WeightType::bf16, true>},
+      {Activation::int8, pack_int8, tile_product<WeightType::int8, false>, tile_product<WeightType::int8, true>},
   };
 }

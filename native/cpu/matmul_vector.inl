@@ -14,6 +14,8 @@ LANE_OP void finish(F16 sums, float* out, int columns, const float* bias, bool a
   }
 }
 
+LANE_OP F16 gate(F16 g, F16 u) { return mul(mul(g, reciprocal(add(set1(1), exp(sub(zero(), g))))), u); }
+
 template <WeightType kType>
 constexpr int kGroup = kType == WeightType::f32    ? 1
                        : kType == WeightType::bf16 ? 2
@@ -126,6 +128,27 @@ static void product(const MatmulTask& task) {
   }
 }
 
+// A block's sums at a time, while they are in the cache.
+template <WeightType kType>
+static void gated(const MatmulTask& task) {
+  const int64_t row_bytes = k_per_tile(kType) * (kType == WeightType::int8 ? 1 : 4);
+  alignas(64) float sums[kBlock * kPanel];
+  MatmulTask part = task;
+  part.out = sums;
+  part.out_stride = kPanel;
+  part.columns = kPanel;
+  for (int begin = 0; begin < task.rows; begin += kBlock) {
+    part.x = task.x + begin * row_bytes * task.tiles;
+    part.x_scales = kType == WeightType::int8 ? task.x_scales + begin : nullptr;
+    part.rows = std::min(kBlock, task.rows - begin);
+    product<kType>(part);
+    for (int m = 0; m < part.rows; m++) {
+      const F16 values = gate(load(sums + m * kPanel), load(sums + m * kPanel + 16));
+      finish(values, task.out + (begin + m) * task.out_stride, task.columns, nullptr, false);
+    }
+  }
+}
+
 template <WeightType kType>
 static void pack_floats(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float*) {
   constexpr int kValues = k_per_tile(kType);
@@ -170,8 +193,8 @@ static void pack_int8(std::byte* block, int32_t rows, int32_t row, const float* 
 
 [[maybe_unused]] static MatmulKernels matmul_kernels() {
   return {
-      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>},
-      {Activation::f32, pack_floats<WeightType::bf16>, product<WeightType::bf16>},
-      {Activation::int8, pack_int8, product<WeightType::int8>},
+      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>, gated<WeightType::f32>},
+      {Activation::f32, pack_floats<WeightType::bf16>, product<WeightType::bf16>, gated<WeightType::bf16>},
+      {Activation::int8, pack_int8, product<WeightType::int8>, gated<WeightType::int8>},
   };
 }

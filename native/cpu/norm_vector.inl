@@ -12,20 +12,6 @@ static void rms_norm(float* out, const float* x, const float* weight, int32_t wi
   store_first(out + whole, rest, mul(mul(last, scale), load_first(weight + whole, rest, zero())));
 }
 
-// silu(g) = g / (1 + e^-g)
-static void swiglu(float* out, int64_t out_stride, const float* x, int64_t x_stride, int32_t rows, int32_t columns) {
-  for (int row = 0; row < rows; row++, out += out_stride, x += x_stride) {
-    const F16 g = load(x);
-    const F16 silu = mul(g, reciprocal(add(set1(1), exp(sub(zero(), g)))));
-    const F16 value = mul(silu, load(x + kTileOutputs));
-    if (columns == kTileOutputs) {
-      store(out, value);
-    } else {
-      store_first(out, columns, value);
-    }
-  }
-}
-
 static void rope(float* x, const float* cosines, const float* sines, int32_t head_dim) {
   const int half = head_dim / 2;
   for (int i = 0; i < half; i += 16) {

@@ -167,33 +167,12 @@ void PackedOperand::unpack(int32_t row, float* x) const {
   }
 }
 
-namespace {
-
-// Rows from `row` on against one panel.
-MatmulTask task_of(const PackedOperand& x, const PackedMatrix& w, int32_t row, int32_t rows, int32_t panel) {
-  const bool exact = x.type == WeightType::int8;
-  return {
-      .x = x.block(row),
-      .rows = rows,
-      .x_scales = exact ? &x.scales[size_t(row)] : nullptr,
-      .w = w.panel(panel),
-      .w_scales = exact ? &w.scales[size_t(panel) * kPanel] : nullptr,
-      .w_sums = exact ? &w.sums[size_t(panel) * kPanel] : nullptr,
-      .tiles = w.tiles,
-      .out = nullptr,
-      .out_stride = 0,
-      .columns = kPanel,
-      .bias = nullptr,
-      .add = false,
-  };
-}
-
-// Calls body(panel, row, rows, thread) for groups of rows that stay in the cache while all panels pass by. With many
-// rows each thread has its own groups, as it has its own rows in other loops; with few, its own panels.
-template <typename Body>
-void for_panels(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, const Body& body) {
+void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
+              const float* bias, bool add) {
   assert(x.type == w.type && x.width == w.inputs);
   constexpr int32_t kPair = 2 * kBlock;
+  // With many rows each thread has its own groups of them, as it has its own rows in other loops, and a group stays in
+  // the cache while all panels pass by. With few rows each thread has its own panels.
   const bool many = x.count > kPair * pool.size();
   const int32_t fitting = std::max(kPair, int32_t(kGroupBytes / (x.row_bytes() * x.tiles)) / kPair * kPair);
   const int32_t each = many ? (x.count + pool.size() - 1) / pool.size() : x.count;  // rows of a thread
@@ -202,44 +181,28 @@ void for_panels(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w,
   const int32_t groups = (x.count + group_rows - 1) / group_rows;
   const int32_t together = many ? 1 : std::max(1, int32_t(kStreamBytes / int64_t(w.panel_bytes())));
   const int32_t chunks = (w.panels() + together - 1) / together;
-  pool.run(groups * chunks, [&](int32_t index, int32_t thread) {
+  const bool exact = x.type == WeightType::int8;
+  const auto product = w.gated ? x.kernels.gated : x.kernels.product;
+  pool.run(groups * chunks, [&](int32_t index) {
     const int32_t row = index / chunks * group_rows;
     const int32_t begin = index % chunks * together;
     const int32_t end = std::min(w.panels(), begin + together);
-    for (int32_t panel = begin; panel < end; panel++) body(panel, row, std::min(group_rows, x.count - row), thread);
-  });
-}
-
-}  // namespace
-
-void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
-              const float* bias, bool add) {
-  assert(!w.gated);
-  for_panels(pool, x, w, [&](int32_t panel, int32_t row, int32_t rows, int32_t) {
-    const int32_t o = panel * kPanel;
-    MatmulTask task = task_of(x, w, row, rows, panel);
-    task.out = out + row * out_stride + o;
-    task.out_stride = out_stride;
-    task.columns = std::min(kPanel, w.outputs - o);
-    task.bias = bias ? bias + o : nullptr;
-    task.add = add;
-    x.kernels.product(task);
-  });
-}
-
-void multiply_gated(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, const Kernels& kernels,
-                    std::span<std::vector<float>> scratch, float* out, int64_t out_stride) {
-  assert(w.gated);
-  for_panels(pool, x, w, [&](int32_t panel, int32_t row, int32_t rows, int32_t thread) {
-    const int32_t column = panel * kTileOutputs;
-    const int32_t columns = std::min(kTileOutputs, w.columns() - column);
-    float* sums = scratch[size_t(thread)].data();
-    for (const int32_t end = row + rows; row < end; row += kGatedRows) {
-      MatmulTask task = task_of(x, w, row, std::min(kGatedRows, end - row), panel);
-      task.out = sums;
-      task.out_stride = kPanel;
-      x.kernels.product(task);
-      kernels.swiglu(out + row * out_stride + column, out_stride, sums, kPanel, task.rows, columns);
+    for (int32_t panel = begin; panel < end; panel++) {
+      const int32_t o = panel * w.panel_columns();
+      product({
+          .x = x.block(row),
+          .rows = std::min(group_rows, x.count - row),
+          .x_scales = exact ? &x.scales[size_t(row)] : nullptr,
+          .w = w.panel(panel),
+          .w_scales = exact ? &w.scales[size_t(panel) * kPanel] : nullptr,
+          .w_sums = exact ? &w.sums[size_t(panel) * kPanel] : nullptr,
+          .tiles = w.tiles,
+          .out = out + row * out_stride + o,
+          .out_stride = out_stride,
+          .columns = std::min(w.panel_columns(), w.columns() - o),
+          .bias = bias ? bias + o : nullptr,
+          .add = add,
+      });
     }
   });
 }

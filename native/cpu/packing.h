@@ -52,14 +52,9 @@ struct PackedOperand final : Operand {
   void unpack(int32_t row, float* x) const;  // what the products see
 };
 
-// out (+)= x w^T + bias, shared out over the pool in panels.
+// out (+)= x w^T + bias, shared out over the pool in panels; of a gated matrix, silu(x gate^T) * (x up^T) (no bias, no
+// add).
 void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
               const float* bias, bool add);
-
-// out[r, i] = silu(g) u, where g and u are x[r] times outputs i and columns() + i of a gated matrix. `scratch`: a place
-// of kGatedRows * kPanel floats for each thread.
-constexpr int32_t kGatedRows = 256;
-void multiply_gated(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, const Kernels& kernels,
-                    std::span<std::vector<float>> scratch, float* out, int64_t out_stride);
 
 }  // namespace baton::cpu

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "core/tensor.h"
 #include "cpu/kernels.h"
@@ -18,17 +19,6 @@ void rms_norm(float* out, const float* x, const float* weight, int32_t width, fl
   for (int32_t i = 0; i < width; i++) squares += double(x[i]) * x[i];
   const float scale = float(1 / std::sqrt(squares / width + eps));
   for (int32_t i = 0; i < width; i++) out[i] = x[i] * scale * weight[i];
-}
-
-// silu(g) = g / (1 + e^-g)
-void swiglu(float* out, int64_t out_stride, const float* x, int64_t x_stride, int32_t rows, int32_t columns) {
-  for (int32_t row = 0; row < rows; row++) {
-    for (int32_t i = 0; i < columns; i++) {
-      const double gate = x[row * x_stride + i];
-      const double up = x[row * x_stride + kTileOutputs + i];
-      out[row * out_stride + i] = float(gate / (1 + std::exp(-gate)) * up);
-    }
-  }
 }
 
 // (x[i], x[i + head_dim / 2]) turned by the angle whose cosine and sine are given
@@ -87,6 +77,23 @@ void product(const MatmulTask& task) {
 }
 
 template <WeightType kType>
+void gated(const MatmulTask& task) {
+  std::vector<float> sums(size_t(task.rows) * kPanel);
+  MatmulTask part = task;
+  part.out = sums.data();
+  part.out_stride = kPanel;
+  part.columns = kPanel;
+  product<kType>(part);
+  for (int32_t row = 0; row < task.rows; row++) {
+    for (int32_t i = 0; i < task.columns; i++) {
+      const double gate = sums[size_t(row * kPanel + i)];
+      const double up = sums[size_t(row * kPanel + kTileOutputs + i)];
+      task.out[row * task.out_stride + i] = float(gate / (1 + std::exp(-gate)) * up);
+    }
+  }
+}
+
+template <WeightType kType>
 void pack_floats(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float*) {
   constexpr int32_t kValues = k_per_tile(kType);
   for (int32_t k = 0; k < (width + kValues - 1) / kValues * kValues; k++) {
@@ -115,15 +122,15 @@ void pack_int8(std::byte* block, int32_t rows, int32_t row, const float* x, int3
 
 MatmulKernels scalar_matmul_kernels() {
   return {
-      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>},
-      {Activation::f32, pack_floats<WeightType::bf16>, product<WeightType::bf16>},
-      {Activation::int8, pack_int8, product<WeightType::int8>},
+      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>, gated<WeightType::f32>},
+      {Activation::f32, pack_floats<WeightType::bf16>, product<WeightType::bf16>, gated<WeightType::bf16>},
+      {Activation::int8, pack_int8, product<WeightType::int8>, gated<WeightType::int8>},
   };
 }
 
 const Kernels& scalar_kernels() {
   static const Kernels kernels = {
-      Isa::scalar, rms_norm, swiglu, rope, scalar_matmul_kernels(), scalar_attention_kernels(), scalar_sample_kernels(),
+      Isa::scalar, rms_norm, rope, scalar_matmul_kernels(), scalar_attention_kernels(), scalar_sample_kernels(),
   };
   return kernels;
 }
