@@ -45,12 +45,13 @@ const GREEDY: Sampling = {
   biasValues: new Float32Array(0),
 };
 
-/** One step with `rows` runs of `count` tokens at `position`; milliseconds. */
+/** One step with `rows` runs of `count` tokens at `position`, sampled if it is one; milliseconds. */
 async function step(engine: NativeEngine, rows: number, position: number, count: number, vocabulary: number) {
+  const sampled = count === 1;
   const runs = new Int32Array(rows * RUN_FIELDS);
   const tokens = Int32Array.from({ length: rows * count }, (_, i) => (i * 7919 + position) % vocabulary);
-  for (let row = 0; row < rows; row++) runs.set([row, row * SPAN, 0, position, count], row * RUN_FIELDS);
-  const starts = Array.from({ length: rows }, (_, row) => ({ row, sampling: GREEDY, tokens: [], promptLength: 0 }));
+  for (let row = 0; row < rows; row++) runs.set([sampled ? row : -1, row * SPAN, 0, position, count], row * RUN_FIELDS);
+  const starts = Array.from({ length: sampled ? rows : 0 }, (_, row) => ({ row, sampling: GREEDY, tokens: [], promptLength: 0 }));
   const empty = new Int32Array(0);
   const plan = {
     moves: empty,
@@ -74,10 +75,13 @@ async function step(engine: NativeEngine, rows: number, position: number, count:
   return performance.now() - start;
 }
 
-/** Multiply-adds of all matrices of one token, without the output matrix. */
-function products(config: ModelConfig): number {
+/** Floating-point operations of a prefill, whose last layer ends with its keys and values. */
+function operations(config: ModelConfig, tokens: number): number {
   const { hidden, intermediate, heads, kvHeads, headDim, layers } = config;
-  return layers * hidden * (headDim * (2 * heads + 2 * kvHeads) + 3 * intermediate);
+  const qkv = hidden * headDim * (heads + 2 * kvHeads);
+  const rest = hidden * (headDim * heads + 3 * intermediate);
+  const attention = heads * headDim * (tokens + 1); // q k and weights v, half of the square
+  return 2 * tokens * (layers * qkv + (layers - 1) * (rest + attention));
 }
 
 async function measure(shape: ShapeName, weights: string) {
@@ -94,7 +98,7 @@ async function measure(shape: ShapeName, weights: string) {
   const loadSeconds = (performance.now() - load) / 1000;
   const { vocabulary } = config;
 
-  for (let row = 0; row < 1; row++) await step(engine, 1, 0, PREFILL, vocabulary); // touches memory
+  await step(engine, 1, 0, PREFILL, vocabulary); // touches memory
   for (let at = 0; at < CONTEXT; at += 4) await step(engine, rows, at, 4, vocabulary);
 
   const readMs: number[] = [];
@@ -118,8 +122,7 @@ async function measure(shape: ShapeName, weights: string) {
     return { rows: count, ms, tokensPerSecond: (1000 * count) / ms, timesOneRow: (count * one) / ms, shareOfRead: read / ms };
   });
   const ms = median(prefillMs);
-  const attention = config.layers * config.heads * config.headDim * (PREFILL * (PREFILL + 1)) * 2;
-  const gigaflops = (2 * products(config) * PREFILL + attention) / ms / 1e6;
+  const gigaflops = operations(config, PREFILL) / ms / 1e6;
   return {
     shape,
     weights,

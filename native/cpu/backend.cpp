@@ -49,7 +49,6 @@ CpuBackend::CpuBackend(const BackendOptions& options, const CpuOptions& cpu)
       rope_table_(size_t(options.context) * size_t(options.config.head_dim)),
       row_scratch_(size_t(pool_.size())) {
   fill_rope_table(options.config, rope_table_.data(), options.context);
-  for (std::vector<float>& scratch : row_scratch_) scratch.resize(size_t(options.config.hidden));
   for (std::vector<int32_t>* list : {&tokens_, &positions_, &slots_}) list->reserve(size_t(options.step_tokens));
 }
 
@@ -123,6 +122,7 @@ void CpuBackend::pack_rows(Operand& out, int32_t rows, const Make& make) {
   auto& operand = static_cast<PackedOperand&>(out);
   assert(rows <= operand.capacity);
   operand.count = rows;
+  for (std::vector<float>& scratch : row_scratch_) scratch.resize(std::max(scratch.size(), size_t(operand.width)));
   for_rows(pool_, rows, operand.width,
            [&](int32_t row, int32_t thread) { operand.pack(row, make(row, row_scratch_[size_t(thread)].data())); });
 }

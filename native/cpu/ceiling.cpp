@@ -14,7 +14,8 @@ namespace baton::cpu {
 namespace {
 
 constexpr int64_t kChunk = int64_t(256) << 10;
-constexpr int32_t kPeakSteps = 4096;
+constexpr double kPeakSeconds = 0.2;
+constexpr int32_t kPeakProducts = 16;  // between two looks at the clock
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -60,15 +61,21 @@ double peak_operations_per_second(Isa isa, bool int8, int32_t threads) {
   std::vector<std::vector<float>> outs(size_t(pool.size()), std::vector<float>(32 * 32));
   const std::vector<float> ones(32, 1);
   const std::vector<int32_t> zeros(32, 0);
+  std::vector<int64_t> products(size_t(pool.size()) * 8);  // one line per thread
   const double begin = now();
-  pool.run(pool.size() * 8, [&](int32_t, int32_t thread) {
-    for (int32_t i = 0; i < kPeakSteps; i++) {
-      product.product({x.data(), 32, ones.data(), w.data(), ones.data(), zeros.data(), tiles,
-                       outs[size_t(thread)].data(), 32, 32, nullptr, false});
-    }
+  pool.run(pool.size(), [&](int32_t, int32_t thread) {
+    const MatmulTask task = {x.data(),    32,           ones.data(), w.data(),
+                             ones.data(), zeros.data(), tiles,       outs[size_t(thread)].data(),
+                             32,          32,           nullptr,     false};
+    do {
+      for (int32_t i = 0; i < kPeakProducts; i++) product.product(task);
+      products[size_t(thread) * 8] += kPeakProducts;
+    } while (now() - begin < kPeakSeconds);
   });
-  const double operations = 2.0 * 32 * 32 * tiles * k_per_tile(type) * kPeakSteps * pool.size() * 8;
-  return operations / (now() - begin);
+  const double seconds = now() - begin;
+  int64_t total = 0;
+  for (const int64_t count : products) total += count;
+  return 2.0 * 32 * 32 * tiles * k_per_tile(type) * double(total) / seconds;
 }
 
 }  // namespace baton::cpu

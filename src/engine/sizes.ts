@@ -1,9 +1,9 @@
 import { EngineError } from '../errors.ts';
+import { TILE } from '../loop/arena.ts';
 import type { ModelConfig } from '../native.ts';
 import type { LoadOptions } from '../options.ts';
 
 const DEFAULT_CONTEXT = 8192;
-const TILE = 64; // slots; spans and arena are multiples of it
 const MOST_SLOTS = 2 ** 31 - TILE; // slots are numbered in 32 bits
 const SHARE_OF_MEMORY = 1 / 4;
 
