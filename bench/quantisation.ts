@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 import { loadAddon } from '../src/addon.ts';
 import { openModel } from '../src/model/load.ts';
-import { RUN_FIELDS, type Sampling, type TensorEntry, TOP_LOGPROBS } from '../src/native.ts';
+import { GREEDY, RUN_FIELDS, type Sampling, type TensorEntry, TOP_LOGPROBS } from '../src/native.ts';
 import { Tokenizer } from '../src/text/tokenizer.ts';
 import { write } from './record.ts';
 
@@ -44,21 +44,7 @@ function readRows(): Int32Array[] {
 
 /** Greedy with so large a bias that the given token is drawn: the log-probability reported is the raw one. */
 function forced(token: number): Sampling {
-  return {
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    repetitionPenalty: 1,
-    presencePenalty: 0,
-    frequencyPenalty: 0,
-    seed: 0,
-    logprobs: 0,
-    minTokens: 0,
-    stopTokens: new Int32Array(0),
-    biasTokens: Int32Array.of(token),
-    biasValues: Float32Array.of(1e9),
-  };
+  return { ...GREEDY, biasTokens: Int32Array.of(token), biasValues: Float32Array.of(1e9) };
 }
 
 async function likelihood(load: { weights: string; files: readonly string[]; tensors: readonly TensorEntry[] }, rows: Int32Array[]) {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadAddon } from '../src/addon.ts';
 import { openModel } from '../src/model/load.ts';
-import { type ModelConfig, type NativeEngine, RUN_FIELDS, type Sampling, TOP_LOGPROBS } from '../src/native.ts';
+import { GREEDY, type ModelConfig, type NativeEngine, RUN_FIELDS, TOP_LOGPROBS } from '../src/native.ts';
 import { median, write } from './record.ts';
 import type { ShapeName } from './shapes.ts';
 import { synthesize } from './synthesize.ts';
@@ -28,22 +28,6 @@ const SPAN = 512;
 const PREFILL = 512;
 const STEPS = 8; // decode steps per round
 const PREFILLS = 3; // per round
-
-const GREEDY: Sampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-  logprobs: 0,
-  minTokens: 0,
-  stopTokens: new Int32Array(0),
-  biasTokens: new Int32Array(0),
-  biasValues: new Float32Array(0),
-};
 
 /** One step with `rows` runs of `count` tokens at `position`, sampled if it is one; milliseconds. */
 async function step(engine: NativeEngine, rows: number, position: number, count: number, vocabulary: number) {

@@ -7,27 +7,12 @@ import { parseArgs } from 'node:util';
 import { Loop, POLICY_NAMES, type PolicyName } from '../src/loop/loop.ts';
 import { Request, type RequestOptions } from '../src/loop/request.ts';
 import { workload } from '../src/loop/workloads.ts';
-import type { NativeEngine, Sampling } from '../src/native.ts';
+import { GREEDY, type NativeEngine } from '../src/native.ts';
+import { write } from './record.ts';
 
 const ROWS = [1, 8, 64, 256, 1024];
 const WARMUP = 1000; // ticks
 const CONTEXT = 1024;
-
-const SAMPLING: Sampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-  logprobs: 0,
-  minTokens: 0,
-  stopTokens: new Int32Array(),
-  biasTokens: new Int32Array(),
-  biasValues: new Float32Array(),
-};
 
 function instant(slots: number): NativeEngine {
   return {
@@ -73,7 +58,7 @@ async function measure(policy: PolicyName, rows: number, ticks: number): Promise
     maxTokens: one.outputTokens,
     stopTokens: new Set(),
     minTokens: 0,
-    sampling: SAMPLING,
+    sampling: GREEDY,
   }));
   const micros = new Float64Array(ticks);
   let before = loop.stats();
@@ -100,11 +85,12 @@ async function measure(policy: PolicyName, rows: number, ticks: number): Promise
   };
 }
 
-const { values } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
+const { values } = parseArgs({ options: { json: { type: 'boolean', default: false }, out: { type: 'string' } } });
 const results: Row[] = [];
 for (const policy of POLICY_NAMES) {
   for (const rows of ROWS) results.push(await measure(policy, rows, rows >= 256 ? 2000 : 10_000));
 }
+write(values.out, results);
 if (values.json) console.log(JSON.stringify({ unit: 'microseconds per tick', results }, undefined, 2));
 else {
   const rounded = (value: unknown) => (typeof value === 'number' ? Number(value.toFixed(2)) : value);

@@ -86,7 +86,7 @@ export class Engine {
    * const engine = await Engine.load('models/tales', { rows: 8, onProgress: (share) => console.log(share) });
    */
   static async load(folder: string, options: LoadOptions = {}, hooks: EngineHooks = {}): Promise<Engine> {
-    const { device, threads, isa, check, trace } = env;
+    const { device, threads, isa, check, trace, preemptEvery } = env;
     const values = { ...readLoadOptions({ device, threads, isa }), ...readLoadOptions(options) };
     const model = await openModel(folder);
     const tokenizer = new Tokenizer(model.tokenizer);
@@ -133,6 +133,7 @@ export class Engine {
         queueRequests: values.queueRequests ?? DEFAULT_QUEUE_REQUESTS,
         queueTokens: values.queueTokens ?? DEFAULT_QUEUE_TOKENS,
         check,
+        ...(preemptEvery === undefined ? {} : { preemptEvery }),
         trace: trace ? (line) => process.stderr.write(`${line}\n`) : undefined,
         onStep: hooks.onStep,
       },

@@ -14,6 +14,8 @@ export interface Env {
   readonly trace: boolean;
   /** BATON_DEBUG=1: errors show their causes and stacks. */
   readonly debug: boolean;
+  /** BATON_PREEMPT_EVERY: a preemption forced every so many steps, for tests: it changes no token. */
+  readonly preemptEvery: number | undefined;
   /** NO_COLOR: no colour on a terminal. */
   readonly noColor: boolean;
 }
@@ -40,6 +42,9 @@ export function readEnv(variables: Variables = process.env): Env {
     },
     get debug() {
       return flag(variables, 'BATON_DEBUG');
+    },
+    get preemptEvery() {
+      return integer(variables, 'BATON_PREEMPT_EVERY', 1, 1_000_000);
     },
     get noColor() {
       return text(variables, 'NO_COLOR') !== undefined;

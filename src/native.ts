@@ -37,6 +37,23 @@ export interface Sampling {
   readonly biasValues: Float32Array;
 }
 
+/** Always the likeliest token, nothing else. */
+export const GREEDY: Sampling = {
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  seed: 0,
+  logprobs: 0,
+  minTokens: 0,
+  stopTokens: new Int32Array(0),
+  biasTokens: new Int32Array(0),
+  biasValues: new Float32Array(0),
+};
+
 /** A row that changes hands in this step: what its sampler must know of the request that takes it. */
 export interface RowStart {
   readonly row: number;

@@ -280,4 +280,16 @@ native('demonstrates as one JSON document', async () => {
   assert.ok((second ?? 1) < (first ?? 0), 'relay wastes less than static');
 });
 
+cli('gives the same tokens however often requests are preempted', async () => {
+  const path = join(folder, 'preempted.jsonl');
+  writeFileSync(path, ['"Once upon a time"', '"There was a king who"', '"The fox"'].join('\n'));
+  const args = ['generate', '--prompts', path, '--max-tokens', '40', '--seed', '7', '--json'];
+  const [plain, preempted] = await Promise.all([baton(args), baton(args, '', { BATON_PREEMPT_EVERY: '3', BATON_TRACE: '1' })]);
+  assert.equal([plain.code, preempted.code], [0, 0]);
+  assert.match(preempted.stderr, /preemptions [1-9]/);
+  const tokens = ({ stdout }: Outcome) => (JSON.parse(stdout) as { tokens: number[] }[]).map((one) => one.tokens);
+  assert.is(tokens(plain).length, 3);
+  assert.equal(tokens(preempted), tokens(plain));
+});
+
 cli.run();

@@ -6,7 +6,7 @@ import { EngineError } from '../src/errors.ts';
 const env = suite('env');
 
 env('is all defaults where nothing is set, or set to nothing', () => {
-  const names = ['DEVICE', 'THREADS', 'ISA', 'CHECK', 'TRACE', 'DEBUG'].map((name) => `BATON_${name}`);
+  const names = ['DEVICE', 'THREADS', 'ISA', 'CHECK', 'TRACE', 'DEBUG', 'PREEMPT_EVERY'].map((name) => `BATON_${name}`);
   const empty = Object.fromEntries([...names, 'NO_COLOR'].map((name) => [name, '']));
   const expected = {
     device: undefined,
@@ -15,6 +15,7 @@ env('is all defaults where nothing is set, or set to nothing', () => {
     check: false,
     trace: false,
     debug: false,
+    preemptEvery: undefined,
     noColor: false,
   };
   assert.equal({ ...readEnv({}) }, expected);
@@ -29,9 +30,11 @@ env('reads what is set', () => {
     BATON_CHECK: '1',
     BATON_TRACE: '0',
     BATON_DEBUG: '1',
+    BATON_PREEMPT_EVERY: '7',
     NO_COLOR: 'yes',
   });
-  const expected = { device: 'cpu', threads: 4, isa: 'avx2', check: true, trace: false, debug: true, noColor: true };
+  const switches = { check: true, trace: false, debug: true, preemptEvery: 7, noColor: true };
+  const expected = { device: 'cpu', threads: 4, isa: 'avx2', ...switches };
   assert.equal({ ...set }, expected);
   assert.is(readEnv({ BATON_DEVICE: 'cuda:1' }).device, 'cuda:1');
 });

@@ -16,6 +16,7 @@ import { Loop, type LoopOptions } from '../src/loop/loop.ts';
 import { Request } from '../src/loop/request.ts';
 import { openModel } from '../src/model/load.ts';
 import type { NativeEngine, NativeLoad, Sampling } from '../src/native.ts';
+import { Random } from './native/fake/random.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -39,15 +40,10 @@ const LONGEST_PROMPT = 400;
 const LONGEST_OUTPUT = 200;
 const CONTEXT = 640;
 
-/** Uniform numbers from a seed (mulberry32). */
+/** Integers from 0 to below `below`, from a seed. */
 function random(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
+  const numbers = new Random(seed);
+  return (below) => numbers.integer(0, below - 1);
 }
 
 /** The request of this number: always the same one. */

@@ -1,3 +1,4 @@
+import { workload } from '../loop/workloads.ts';
 import type { RequestOptions } from '../options.ts';
 
 const OPENINGS = [
@@ -16,7 +17,6 @@ const OPENINGS = [
 ];
 
 const MEDIAN_TOKENS = 40;
-const SIGMA = 1.2;
 const LEAST_TOKENS = 4;
 const MOST_TOKENS = 320;
 
@@ -25,32 +25,13 @@ const MOST_TOKENS = 320;
  * seeds follow from `seed`, so every policy gets the same requests.
  */
 export function heavyTail(requests: number, seed: number): RequestOptions[] {
-  const random = randomNumbers(seed);
-  return Array.from({ length: requests }, (_, i) => {
-    const length = Math.round(MEDIAN_TOKENS * Math.exp(SIGMA * normal(random)));
-    return {
-      prompt: OPENINGS[i % OPENINGS.length] ?? '',
-      maxTokens: Math.min(MOST_TOKENS, Math.max(LEAST_TOKENS, length)),
-      temperature: 0.8,
-      topP: 0.95,
-      topK: 0,
-      seed: Math.floor(random() * 2 ** 32),
-    };
-  });
-}
-
-/** Two uniform numbers make one normal one (Box and Muller). */
-function normal(random: () => number): number {
-  return Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-}
-
-/** Uniform numbers from 0 to below 1: Weyl's sequence through a mixer (mulberry32). */
-function randomNumbers(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const lengths = { requests, seed, context: MOST_TOKENS + 1, promptTokens: 0, outputTokens: MEDIAN_TOKENS };
+  return workload('heavy-tail', lengths).map(({ outputTokens }, i) => ({
+    prompt: OPENINGS[i % OPENINGS.length] ?? '',
+    maxTokens: Math.max(LEAST_TOKENS, outputTokens),
+    temperature: 0.8,
+    topP: 0.95,
+    topK: 0,
+    seed: seed * 2 ** 20 + i,
+  }));
 }

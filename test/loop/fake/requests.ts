@@ -1,23 +1,7 @@
 import { Loop, type LoopOptions } from '../../../src/loop/loop.ts';
 import { Request, type RequestOptions } from '../../../src/loop/request.ts';
-import type { Sampling, StepPlan, StepResult } from '../../../src/native.ts';
+import { GREEDY, type StepPlan, type StepResult } from '../../../src/native.ts';
 import { FakeEngine } from '../../fake/engine.ts';
-
-const GREEDY: Sampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-  logprobs: 0,
-  minTokens: 0,
-  stopTokens: new Int32Array(),
-  biasTokens: new Int32Array(),
-  biasValues: new Float32Array(),
-};
 
 export interface Wanted {
   readonly prompt: number | readonly number[]; // a number: so many tokens, made from the id

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { loadAddon } from '../../../src/addon.ts';
-import { MOVE_FIELDS, ROW_MOVE_FIELDS, RUN_FIELDS, TOP_LOGPROBS } from '../../../src/native.ts';
+import { GREEDY, MOVE_FIELDS, ROW_MOVE_FIELDS, RUN_FIELDS, TOP_LOGPROBS } from '../../../src/native.ts';
 import type {
   ModelConfig,
   NativeEngine,
@@ -82,22 +82,6 @@ export function talesLoad(changes: Partial<NativeLoad> = {}): NativeLoad {
 export function loadTales(changes: Partial<NativeLoad> = {}): Promise<NativeEngine> {
   return loadAddon().load(talesLoad(changes));
 }
-
-export const GREEDY: Sampling = {
-  temperature: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  seed: 0,
-  logprobs: 0,
-  minTokens: 0,
-  stopTokens: new Int32Array(0),
-  biasTokens: new Int32Array(0),
-  biasValues: new Float32Array(0),
-};
 
 export interface PlanParts {
   readonly moves?: readonly (readonly number[])[];

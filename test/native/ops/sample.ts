@@ -6,8 +6,9 @@ import * as assert from 'uvu/assert';
 import { loadAddon } from '../../../src/addon.ts';
 import { Device, TOP_LOGPROBS } from '../../../src/kernels.ts';
 import type { Rows, RowStart, Sampling } from '../../../src/kernels.ts';
+import { GREEDY } from '../../../src/native.ts';
 import { Random } from '../fake/random.ts';
-import { GREEDY, makePlan, makeResult } from '../fake/tales.ts';
+import { makePlan, makeResult } from '../fake/tales.ts';
 
 const sample = suite('sample');
 
