@@ -100,7 +100,9 @@ void attend(const AttentionTask& task, Partial out) {
 
 }  // namespace
 
-AttentionKernels scalar_attention_kernels() { return {attend<KvType::f32>, attend<KvType::bf16>, merge, finish}; }
+AttentionKernels scalar_attention_kernels() {
+  return {attend<KvType::f32>, attend<KvType::bf16>, merge, finish, append_bf16};
+}
 
 void AttentionScratch::attention(const KvCache& cache, const AttentionKernels& kernels, ThreadPool& pool,
                                  std::span<const Run> runs, int32_t layer, int32_t heads, const float* q,

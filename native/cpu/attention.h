@@ -51,6 +51,7 @@ struct AttentionKernels {
   void (*merge)(Partial into, Partial from, int32_t lanes, int32_t width);
   // out = values of one lane / its sum
   void (*finish)(Partial partial, int32_t lane, int32_t width, int32_t head_dim, float* out);
+  AppendBf16 append_bf16;
 };
 
 AttentionKernels scalar_attention_kernels();

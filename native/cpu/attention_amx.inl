@@ -193,23 +193,24 @@ static inline void tile_split(const AttentionTask& task, int begin, int count, c
     const __m512i bits = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(exact), half), upper);
     return key < seen_by_all ? bits : _mm512_maskz_mov_epi32(sees(key), bits);
   };
-  F16 total = zero();
-  for (int tile = 0; tile < tiles; tile++) {
+  const auto weigh = [&](int tile) {  // the sum of its weights
+    F16 sum = zero();
     __m512i pairs[16];
     for (int pair = 0; pair < 16; pair++) {
       const __m512i a = weight(tile * kTileKeys + pair * 2);
       const __m512i b = weight(tile * kTileKeys + pair * 2 + 1);
-      total = add(total, add({_mm512_castsi512_ps(a)}, {_mm512_castsi512_ps(b)}));
+      sum = add(sum, add({_mm512_castsi512_ps(a)}, {_mm512_castsi512_ps(b)}));
       pairs[pair] = _mm512_or_si512(_mm512_srli_epi32(a, 16), b);
     }
     transpose(pairs);
     for (int lane = 0; lane < kLanes; lane++) _mm512_store_si512(weights + tile * kWeightTile + lane * 32, pairs[lane]);
-  }
-  store(out.largest, top);
-  store(out.sum, total);
+    return sum;
+  };
 
-  // Values. A tile that does not begin with a pair, or has keys beyond the last position, is copied with zeros there.
+  // Values, of each tile right after its weights: the matrix unit multiplies one while the vector unit weighs the next.
+  // A tile that does not begin with a pair, or has keys beyond the last position, is copied with zeros there.
   configure_attention_tiles(task.lanes);
+  F16 total = zero();
   const bool paired = slot % 2 == 0;
   const int whole = paired ? count / kTileKeys : 0;
   const uint16_t* values = reinterpret_cast<const uint16_t*>(task.values) + slot / 2 * 2 * width;
@@ -220,6 +221,7 @@ static inline void tile_split(const AttentionTask& task, int begin, int count, c
     _tile_zero(2);
     _tile_zero(3);
     for (int tile = 0; tile < tiles; tile++) {
+      if (d == 0) total = add(total, weigh(tile));
       const uint16_t* rows = values + tile * kTileKeys * width + 2 * d;
       int64_t stride = width * 4;
       alignas(64) uint16_t copy[kTileKeys * 64];
@@ -249,6 +251,8 @@ static inline void tile_split(const AttentionTask& task, int begin, int count, c
     _tile_stored(3, to + 48, width * 4);
   }
   asm volatile("" ::: "memory");
+  store(out.largest, top);
+  store(out.sum, total);
 }
 
 static void tile_attend(const AttentionTask& task, Partial out) {

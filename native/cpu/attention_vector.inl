@@ -5,17 +5,6 @@
 
 constexpr int kTileKeys = 32;
 
-// Sums held in registers: lanes by keys for scores, lanes by vectors of 16 dimensions for values.
-#if defined(__AVX512F__)
-constexpr int kScoreLanes = 4;
-constexpr int kValueLanes = 4;
-constexpr int kValueVectors = 4;
-#else
-constexpr int kScoreLanes = 1;
-constexpr int kValueLanes = 2;
-constexpr int kValueVectors = 2;
-#endif
-
 struct FloatRows {
   const float* data;
   int64_t stride;
@@ -215,4 +204,15 @@ static void attend(const AttentionTask& task, Partial out) {
   }
 }
 
-static AttentionKernels attention_kernels() { return {attend<KvType::f32>, attend<KvType::bf16>, merge, finish}; }
+static void append_pairs(uint16_t* key, uint16_t* pair, int32_t half, const float* k, const float* v, int32_t head_dim,
+                         int32_t width) {
+  for (int i = 0; i < width; i += 16) {
+    const int count = std::clamp(head_dim - i, 0, 16);
+    store_bf16(key + i, load_first(k + i, count, zero()));
+    store_half_bf16(pair + 2 * i, half, load_first(v + i, count, zero()));
+  }
+}
+
+static AttentionKernels attention_kernels() {
+  return {attend<KvType::f32>, attend<KvType::bf16>, merge, finish, append_pairs};
+}

@@ -59,8 +59,16 @@ void move_paired(uint16_t* values, int32_t width, const Move& move) {
 
 }  // namespace
 
-KvCache::KvCache(const KvShape& shape)
-    : shape_(shape), width_(round_up(shape.head_dim, shape.type == KvType::f32 ? 16 : 32)) {
+void append_bf16(uint16_t* key, uint16_t* pair, int32_t half, const float* k, const float* v, int32_t head_dim,
+                 int32_t width) {
+  for (int32_t i = 0; i < head_dim; i++) key[i] = to_bf16(k[i]);
+  for (int32_t i = head_dim; i < width; i++) key[i] = 0;
+  for (int32_t i = 0; i < head_dim; i++) pair[2 * i + half] = to_bf16(v[i]);
+  for (int32_t i = head_dim; i < width; i++) pair[2 * i + half] = 0;
+}
+
+KvCache::KvCache(const KvShape& shape, AppendBf16 append)
+    : shape_(shape), append_bf16_(append), width_(round_up(shape.head_dim, shape.type == KvType::f32 ? 16 : 32)) {
   assert(shape.slots % 2 == 0);
   REQUIRE(shape.head_dim <= kMaxHeadDim, "MODEL_UNSUPPORTED",
           "headDim: expected at most " + std::to_string(kMaxHeadDim) + ", got " + std::to_string(shape.head_dim));
@@ -86,11 +94,8 @@ void KvCache::append(int32_t layer, int32_t kv_head, int32_t slot, const float* 
     std::memset(value + dim, 0, size_t(width_ - dim) * sizeof(float));
   } else {
     uint16_t* key = reinterpret_cast<uint16_t*>(keys) + size_t(slot) * size_t(width_);
-    uint16_t* value = reinterpret_cast<uint16_t*>(values) + paired(slot, width_);
-    for (int32_t i = 0; i < dim; i++) key[i] = to_bf16(k[i]);
-    for (int32_t i = dim; i < width_; i++) key[i] = 0;
-    for (int32_t i = 0; i < dim; i++) value[2 * i] = to_bf16(v[i]);
-    for (int32_t i = dim; i < width_; i++) value[2 * i] = 0;
+    uint16_t* pair = reinterpret_cast<uint16_t*>(values) + paired(slot / 2 * 2, width_);
+    append_bf16_(key, pair, slot % 2, k, v, dim, width_);
   }
 }
 

@@ -21,6 +21,13 @@ struct KvShape {
   KvType type;
 };
 
+// Writes one token's k and v [head_dim], rounded to bf16, and zeros up to width: into its row of keys, and into its
+// halves of its pair of values (`half` 0 or 1; the other half may be written by another thread at the same time).
+using AppendBf16 = void (*)(uint16_t* key, uint16_t* pair, int32_t half, const float* k, const float* v,
+                            int32_t head_dim, int32_t width);
+void append_bf16(uint16_t* key, uint16_t* pair, int32_t half, const float* k, const float* v, int32_t head_dim,
+                 int32_t width);  // in plain loops
+
 // Keys and values of all layers. Each KV head of each layer has its slots in a row, so that a span is one stretch of
 // memory:
 //   f32   keys and values [slot][width]
@@ -28,7 +35,7 @@ struct KvShape {
 // width is head_dim filled up with zeros to whole vectors. Memory is reserved at once and used when first written.
 class KvCache {
  public:
-  explicit KvCache(const KvShape& shape);  // throws MODEL_UNSUPPORTED, OUT_OF_MEMORY
+  explicit KvCache(const KvShape& shape, AppendBf16 append = append_bf16);  // throws MODEL_UNSUPPORTED, OUT_OF_MEMORY
 
   const KvShape& shape() const { return shape_; }
   int32_t width() const { return width_; }
@@ -53,6 +60,7 @@ class KvCache {
   }
 
   KvShape shape_;
+  AppendBf16 append_bf16_;
   int32_t width_;
   Memory memory_;
   std::byte* keys_ = nullptr;    // [layers, kv_heads, slots, width]

@@ -77,6 +77,12 @@ LANE_OP void store_bf16(uint16_t* p, F16 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
 }
 
+LANE_OP void store_half_bf16(uint16_t* p, int half, F16 a) {
+  uint16_t values[16];
+  store_bf16(values, a);
+  for (int i = 0; i < 16; i++) p[2 * i + half] = values[i];
+}
+
 LANE_OP void store_int8(int8_t* p, F16 a) {
   const __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
   const __m256i ordered = _mm256_permute4x64_epi64(pairs, 0xd8);
@@ -128,3 +134,7 @@ LANE_OP F16 to_float(I16 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_
 constexpr int kRowsAtOnce = 4;
 constexpr int kVectors = 1;
 constexpr int kPrefetchBytes = 2048;
+
+constexpr int kScoreLanes = 1;
+constexpr int kValueLanes = 2;
+constexpr int kValueVectors = 2;

@@ -60,6 +60,12 @@ LANE_OP F16 round_bf16(F16 a) {
 LANE_OP __m256i to_bf16(F16 a) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded_bits(a), 16)); }
 LANE_OP void store_bf16(uint16_t* p, F16 a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(a)); }
 
+// The first or second halves of 16 pairs; the others are not touched, so another thread may write them.
+LANE_OP void store_half_bf16(uint16_t* p, int half, F16 a) {
+  const __m512i bits = rounded_bits(a);
+  _mm512_mask_storeu_epi16(p, half == 0 ? 0x55555555u : 0xaaaaaaaau, half == 0 ? _mm512_srli_epi32(bits, 16) : bits);
+}
+
 // Nearest int8, ties to even, saturated; 16 in a row.
 LANE_OP void store_int8(int8_t* p, F16 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(a.v)));
@@ -103,3 +109,8 @@ constexpr int kVectors = 2;
 // Weights asked for ahead of their use: 16 rows of bf16 take 0.7 of the time they take without, one row about the same
 // (0.9 with AVX2; 2-core Xeon, 2026-11).
 constexpr int kPrefetchBytes = 2048;
+
+// Attention's sums in registers: lanes by four keys for scores, lanes by vectors of 16 dimensions for values.
+constexpr int kScoreLanes = 4;
+constexpr int kValueLanes = 4;
+constexpr int kValueVectors = 4;
