@@ -1,7 +1,7 @@
 // Attention on AMX for bf16 keys and values; f32 ones use AVX-512. The lanes of a block are the columns of a tile:
 //   scores  S^T [32 keys, 16 lanes] = K Q^T, key rows straight from the cache, Q^T packed once per block
-//   weights P = e^(S − largest) down the columns, one lane per vector lane, rounded to bf16 and turned to [lanes, 32
-//   keys] values  O [lanes, 64 dimensions] += P V, value pairs straight from the cache
+//   weights P = e^(S − largest) down the columns, one lane per vector lane, as bf16 [lanes, 32 keys]
+//   values  O [lanes, 64 dimensions] += P V, value pairs straight from the cache
 // Each lane's sums run over head_dim and over positions in tile order, whatever lies in the other lanes. q and the
 // weights are rounded to bf16; the sum of weights is that of the rounded ones.
 
