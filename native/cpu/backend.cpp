@@ -54,12 +54,12 @@ CpuBackend::CpuBackend(const BackendOptions& options, const CpuOptions& cpu)
 }
 
 std::unique_ptr<Matrix> CpuBackend::matrix(std::span<const TensorView> parts, WeightType type) {
-  return pack(parts, type, false, pool_);
+  return pack(parts, type, false, pool_, memory_);
 }
 
 std::unique_ptr<Matrix> CpuBackend::gated_matrix(const TensorView& gate, const TensorView& up, WeightType type) {
   const TensorView parts[] = {gate, up};
-  return pack(parts, type, true, pool_);
+  return pack(parts, type, true, pool_, memory_);
 }
 
 std::unique_ptr<Vector> CpuBackend::vector(std::span<const TensorView> parts) {
@@ -74,12 +74,12 @@ std::unique_ptr<Vector> CpuBackend::vector(std::span<const TensorView> parts) {
 }
 
 Rows CpuBackend::rows(int32_t count, int32_t width) {
-  rows_.emplace_back(size_t(count) * size_t(width) * sizeof(float), "activations");
-  return {rows_.back().data(), count, width};
+  std::byte* data = memory_.take(size_t(count) * size_t(width) * sizeof(float), "activations");
+  return {data, count, width};
 }
 
 std::unique_ptr<Operand> CpuBackend::operand(int32_t capacity, int32_t width, WeightType type) {
-  return std::make_unique<PackedOperand>(capacity, width, type, kernels_);
+  return std::make_unique<PackedOperand>(capacity, width, type, kernels_, memory_);
 }
 
 void CpuBackend::write(Rows to, std::span<const float> values) { memcpy(to.data, values.data(), values.size_bytes()); }

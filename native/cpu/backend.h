@@ -63,7 +63,7 @@ class CpuBackend final : public Backend {
   Sampler sampler_;
   AttentionScratch attention_scratch_;
   std::vector<float> rope_table_;                // [context, head_dim] see fill_rope_table
-  std::vector<Memory> rows_;                     // what rows() has given out
+  MemoryPool memory_;                            // weights and activations
   std::vector<std::vector<float>> row_scratch_;  // [threads][widest operand so far]
 
   // Of the running step.

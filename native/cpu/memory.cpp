@@ -14,6 +14,7 @@ namespace baton::cpu {
 namespace {
 
 constexpr size_t kHugePage = size_t(2) << 20;
+constexpr size_t kPiece = 16 * kHugePage;
 
 // The number in a file that holds nothing else, or `otherwise` ("max", no such file).
 size_t number_in(const char* path, size_t otherwise) {
@@ -64,6 +65,18 @@ Memory::Memory(size_t bytes, const char* what, bool reserve_only) : bytes_(bytes
 
 Memory::~Memory() {
   if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+std::byte* MemoryPool::take(size_t bytes, const char* what) {
+  constexpr size_t kLine = 64;
+  const size_t size = (bytes + kLine - 1) / kLine * kLine;
+  if (pieces_.empty() || pieces_.back().bytes() - used_ < size) {
+    pieces_.emplace_back(std::max(size, kPiece), what);
+    used_ = 0;
+  }
+  std::byte* taken = pieces_.back().data() + used_;
+  used_ += size;
+  return taken;
 }
 
 }  // namespace baton::cpu

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <utility>
+#include <vector>
 
 namespace baton::cpu {
 
@@ -25,6 +26,18 @@ class Memory {
  private:
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
+};
+
+// Memory for many things that live equally long, side by side in large pieces, so that small ones too lie in huge
+// pages.
+class MemoryPool {
+ public:
+  // Zeroed, at the beginning of a cache line, until the pool ends.
+  std::byte* take(size_t bytes, const char* what);
+
+ private:
+  std::vector<Memory> pieces_;
+  size_t used_ = 0;  // of the last piece
 };
 
 // Bytes this process can still take: what the system has available, or what its control group still allows.

@@ -72,7 +72,8 @@ void read_row(const TensorView& tensor, int32_t row, float* out) {
   }
 }
 
-std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, bool gated, ThreadPool& pool) {
+std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, bool gated, ThreadPool& pool,
+                                   MemoryPool& memory) {
   auto matrix = std::make_unique<PackedMatrix>();
   matrix->type = type;
   matrix->gated = gated;
@@ -87,8 +88,8 @@ std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType
   }
   matrix->outputs = int32_t(sources.size());
   matrix->tiles = (matrix->inputs + k_per_tile(type) - 1) / k_per_tile(type);
-  matrix->memory = Memory(size_t(matrix->panels()) * matrix->panel_bytes(), "weights");
-  matrix->bytes = matrix->memory.bytes();
+  matrix->bytes = size_t(matrix->panels()) * matrix->panel_bytes();
+  matrix->data = memory.take(matrix->bytes, "weights");
   if (type == WeightType::int8) {
     matrix->scales.resize(size_t(matrix->panels()) * kPanel);
     matrix->sums.resize(size_t(matrix->panels()) * kPanel);
@@ -97,7 +98,7 @@ std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType
   pool.run(matrix->panels(), [&](int32_t panel) {
     std::vector<float> weights(size_t(matrix->inputs));
     std::vector<std::byte> row(size_t(matrix->tiles) * 64);
-    std::byte* to = matrix->memory.data() + size_t(panel) * matrix->panel_bytes();
+    std::byte* to = matrix->data + size_t(panel) * matrix->panel_bytes();
     for (int32_t i = 0; i < kPanel; i++) {
       const int32_t column = panel * together + i % together;
       if (column >= columns) continue;
@@ -132,13 +133,14 @@ void PackedMatrix::unpack(int32_t output, float* row) const {
   }
 }
 
-PackedOperand::PackedOperand(int32_t rows, int32_t inputs, WeightType weights, const Kernels& isa_kernels)
+PackedOperand::PackedOperand(int32_t rows, int32_t inputs, WeightType weights, const Kernels& isa_kernels,
+                             MemoryPool& memory)
     : kernels(isa_kernels.matmul.of(weights)) {
   capacity = rows;
   width = inputs;
   type = weights;
   tiles = (inputs + k_per_tile(weights) - 1) / k_per_tile(weights);
-  memory = Memory(size_t(rows) * size_t(tiles) * size_t(row_bytes()), "activations");
+  data = memory.take(size_t(rows) * size_t(tiles) * size_t(row_bytes()), "activations");
   if (weights == WeightType::int8) scales.resize(size_t(rows));
 }
 
