@@ -147,6 +147,13 @@ static inline void tile_split(const AttentionTask& task, int begin, int count, c
   const int width = task.width;
   const int64_t slot = task.slot + begin;
 
+  // Few lanes wait for memory, not for products: have the values on their way while the keys are at work. A step of 16
+  // rows takes 0.96 of the time; asking for the keys too took it back (2-core Xeon, 2026-11).
+  if (task.lanes < kLanes) {
+    const std::byte* first = task.values + slot / 2 * 4 * width;
+    for (int64_t line = 0; line < int64_t(count) * width * 2; line += 64) _mm_prefetch(first + line, _MM_HINT_T0);
+  }
+
   // Scores. Keys beyond the last position are read and weigh nothing below.
   configure_attention_tiles(kLanes);
   const uint16_t* keys = reinterpret_cast<const uint16_t*>(task.keys) + slot * width;

@@ -12,7 +12,7 @@ namespace baton::cpu {
 namespace {
 
 // Values below which a loop over rows is not worth sharing: a few microseconds of work.
-constexpr int64_t kSharedValues = 32768;
+constexpr int64_t kSharedValues = 8192;
 constexpr int32_t kRowsPerIndex = 4;
 
 struct PackedVector final : Vector {
