@@ -164,9 +164,10 @@ static void pack_floats(std::byte* block, int32_t rows, int32_t row, const float
 }
 
 static void pack_int8(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float* scale) {
-  F16 peaks[2] = {zero(), zero()};  // two, since one would wait for itself
-  F16 zeros[2] = {zero(),
-                  zero()};  // or NaN where x is not finite; then so is the scale, and everything made of this row
+  // Two of each, since one would wait for itself. zeros: or NaN where x is not finite; then so is the scale, and
+  // everything made of this row.
+  F16 peaks[2] = {zero(), zero()};
+  F16 zeros[2] = {zero(), zero()};
   const auto look = [&](int i, F16 values) {
     peaks[i] = max(absolute(values), peaks[i]);
     zeros[i] = fma(values, zero(), zeros[i]);
