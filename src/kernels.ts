@@ -188,13 +188,15 @@ export class Device {
   }
 
   /** out[t, h] = softmax(q[t, h] Kᵀ / √headDim) V over positions 0 to that of t; q is the front of qkv. */
-  attention(out: Rows, qkv: Rows, layer: number): void {
-    rethrown(() => this.#native.attention(out.id, out.count, qkv.id, qkv.count, layer));
+  attention(out: Operand, qkv: Rows, layer: number): void {
+    rethrown(() => this.#native.attention(out.id, qkv.id, qkv.count, layer));
+    this.#operandRows.set(out.id, qkv.count);
   }
 
   /** out[r, i] = silu(x[r] · gate[i]) * (x[r] · up[i]); `gateUp` comes from {@link gatedMatrix}. */
-  matmulSwiglu(out: Rows, x: Operand, gateUp: Matrix): void {
-    rethrown(() => this.#native.matmulSwiglu(out.id, out.count, x.id, gateUp.id));
+  matmulSwiglu(out: Operand, x: Operand, gateUp: Matrix): void {
+    rethrown(() => this.#native.matmulSwiglu(out.id, x.id, gateUp.id));
+    this.#operandRows.set(out.id, this.#operandRows.get(x.id) ?? 0);
   }
 
   /** out[i] = x[last token of the (first + i)-th run that is sampled] */

@@ -203,8 +203,8 @@ export interface NativeDevice {
   matmul(out: number, count: number, x: number, w: number, bias: number | null): void;
   matmulAdd(out: number, count: number, x: number, w: number): void;
   kvAppend(qkv: number, count: number, layer: number, qNorm: number | null, kNorm: number | null): void;
-  attention(out: number, outCount: number, qkv: number, count: number, layer: number): void;
-  matmulSwiglu(out: number, count: number, x: number, gateUp: number): void;
+  attention(out: number, qkv: number, count: number, layer: number): void;
+  matmulSwiglu(out: number, x: number, gateUp: number): void;
   selectSampled(out: number, outCount: number, x: number, count: number, first: number): void;
   sample(result: StepResult, logits: number, count: number, first: number): void;
 }

@@ -82,7 +82,8 @@ class Device : public Napi::ObjectWrap<Device> {
   const Vector* vector_at(const Info& info, size_t i) const;  // null for null
   int32_t layer_at(const Info& info, size_t i) const;
   void require_operand(const Operand& out, int32_t width, int32_t count) const;
-  void require_product(Rows out, const Operand& x, const Matrix& w, bool gated) const;
+  void require_product(const Operand& x, const Matrix& w, bool gated) const;
+  void require_product(Rows out, const Operand& x, const Matrix& w) const;
 
   BackendOptions options_;
   std::unique_ptr<Backend> backend_;  // before what lies in its memory
@@ -152,14 +153,18 @@ void Device::require_operand(const Operand& out, int32_t width, int32_t count) c
   require_most("rows in the operand", out.capacity, count);
 }
 
-void Device::require_product(Rows out, const Operand& x, const Matrix& w, bool gated) const {
+void Device::require_product(const Operand& x, const Matrix& w, bool gated) const {
   REQUIRE(w.gated == gated, "INVALID_ARGUMENT",
           std::string("matrix: expected one that is ") + (gated ? "" : "not ") + "gated");
   require_equal("operand width", w.inputs, x.width);
-  require_equal("out width", gated ? w.outputs / 2 : w.outputs, out.width);
-  require_equal("out rows", x.count, out.count);
   REQUIRE(x.type == w.type, "INVALID_ARGUMENT",
           std::string("operand type: expected the matrix's ") + name(w.type) + ", got " + name(x.type));
+}
+
+void Device::require_product(Rows out, const Operand& x, const Matrix& w) const {
+  require_product(x, w, false);
+  require_equal("out width", w.outputs, out.width);
+  require_equal("out rows", x.count, out.count);
 }
 
 Napi::Value Device::close(const Info& info) {
@@ -272,7 +277,7 @@ void Device::matmul(const Info& info) {
   const Operand& x = operand_at(info, 2);
   const Matrix& w = matrix_at(info, 3);
   const Vector* bias = vector_at(info, 4);
-  require_product(out, x, w, false);
+  require_product(out, x, w);
   if (bias) require_equal("bias size", w.outputs, bias->size);
   backend_->matmul(out, x, w, bias);
 }
@@ -281,7 +286,7 @@ void Device::matmul_add(const Info& info) {
   const Rows out = rows_at(info, 0);
   const Operand& x = operand_at(info, 2);
   const Matrix& w = matrix_at(info, 3);
-  require_product(out, x, w, false);
+  require_product(out, x, w);
   backend_->matmul_add(out, x, w);
 }
 
@@ -297,20 +302,21 @@ void Device::kv_append(const Info& info) {
 }
 
 void Device::attention(const Info& info) {
-  const Rows out = rows_at(info, 0), qkv = rows_at(info, 2);
-  const int32_t layer = layer_at(info, 4);
-  require_equal("out rows", plan_tokens_, out.count);
+  Operand& out = operand_at(info, 0);
+  const Rows qkv = rows_at(info, 1);
+  const int32_t layer = layer_at(info, 3);
   require_equal("qkv rows", plan_tokens_, qkv.count);
-  require_equal("out width", options_.config.q_width(), out.width);
+  require_operand(out, options_.config.q_width(), qkv.count);
   require_equal("qkv width", options_.config.qkv_width(), qkv.width);
   backend_->attention(out, qkv, layer);
 }
 
 void Device::matmul_swiglu(const Info& info) {
-  const Rows out = rows_at(info, 0);
-  const Operand& x = operand_at(info, 2);
-  const Matrix& w = matrix_at(info, 3);
-  require_product(out, x, w, true);
+  Operand& out = operand_at(info, 0);
+  const Operand& x = operand_at(info, 1);
+  const Matrix& w = matrix_at(info, 2);
+  require_product(x, w, true);
+  require_operand(out, w.outputs / 2, x.count);
   backend_->matmul_swiglu(out, x, w);
 }
 

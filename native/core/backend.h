@@ -12,7 +12,7 @@
 
 namespace baton {
 
-// Rows of `width` activations in backend memory, in the backend's activation type (float on the CPU). Owns nothing.
+// Rows of `width` floats in backend memory. Owns nothing.
 struct Rows {
   void* data;
   int32_t count;
@@ -56,6 +56,13 @@ struct BackendOptions {
   int32_t context;      // most tokens of one request
 };
 
+// The forward pass of a step: at least as many tokens and sampled rows as its plan has. A backend that replays recorded
+// steps rounds them up; what it computes for the surplus is thrown away.
+struct StepShape {
+  int32_t tokens;
+  int32_t sampled;
+};
+
 // One method per operation of the forward pass. Calls are queued in order and may return early; sync() waits for all
 // of them. cpu/ is the definition of what each method computes. The law of numerics: what a method computes for one
 // token has the same bits whatever other tokens, rows, chunk borders or threads there are.
@@ -71,7 +78,9 @@ struct Backend {
   virtual std::unique_ptr<Operand> operand(int32_t capacity, int32_t width, WeightType type) = 0;
 
   // Starts a step: applies moves, row moves and row starts, and keeps runs and tokens for the methods below.
-  virtual void begin(const StepPlan& plan) = 0;
+  virtual StepShape begin(const StepPlan& plan) = 0;
+  // Calls `forward`, which calls the methods below; or replays what an earlier step of the same shape called.
+  virtual void run(const std::function<void()>& forward) { forward(); }
 
   // out[t] = table[token t]
   virtual void embedding(Rows out, const Matrix& table) = 0;
@@ -87,15 +96,19 @@ struct Backend {
   // place and k, and writes k and v of every token to its slot in `layer`.
   virtual void kv_append(Rows qkv, int32_t layer, const Vector* q_norm, const Vector* k_norm) = 0;
   // out[t, h] = softmax(q[t, h] K^T / sqrt(head_dim)) V over positions 0 .. position of t; q is the front of qkv
-  virtual void attention(Rows out, Rows qkv, int32_t layer) = 0;
+  virtual void attention(Operand& out, Rows qkv, int32_t layer) = 0;
   // out[r, i] = silu(g) * u, g = sum_j x[r, j] gate[i, j], u = sum_j x[r, j] up[i, j], silu(g) = g / (1 + e^-g)
-  virtual void matmul_swiglu(Rows out, const Operand& x, const Matrix& gate_up) = 0;
+  virtual void matmul_swiglu(Operand& out, const Operand& x, const Matrix& gate_up) = 0;
   // out[i] = x[last token of the i-th run whose row is not -1]; first .. first + out.count of them
   virtual void select_sampled(Rows out, Rows x, int32_t first) = 0;
   // Draws a token for each of those runs from its logits [vocabulary] and writes it to `result` at the run's row
   virtual void sample(const StepResult& result, Rows logits, int32_t first) = 0;
 
   virtual void sync() = 0;
+
+  // Median seconds that `calls` take, by the device's own clock where it has one and without the cost of queueing them,
+  // over `repeats` after one that does not count. For benches.
+  virtual double seconds(const std::function<void()>& calls, int32_t repeats) = 0;
 
   // Host access, for tests and benches; waits for what was queued. Values are [count, width].
   virtual void write(Rows to, std::span<const float> values) = 0;

@@ -17,13 +17,11 @@ Model::Model(std::unique_ptr<Backend> backend, const BackendOptions& options, We
   const int32_t logit_rows = std::min(options.rows, kLogitRows);
   x_ = backend_->rows(tokens, config_.hidden);
   qkv_ = backend_->rows(tokens, config_.qkv_width());
-  attended_ = backend_->rows(tokens, config_.q_width());
-  activated_ = backend_->rows(tokens, config_.intermediate);
   selected_ = backend_->rows(logit_rows, config_.hidden);
   logits_ = backend_->rows(logit_rows, config_.vocabulary);
   normed_ = backend_->operand(tokens, config_.hidden, options.weights);
-  attended_operand_ = backend_->operand(tokens, config_.q_width(), options.weights);
-  activated_operand_ = backend_->operand(tokens, config_.intermediate, options.weights);
+  attended_ = backend_->operand(tokens, config_.q_width(), options.weights);
+  activated_ = backend_->operand(tokens, config_.intermediate, options.weights);
   selected_normed_ = backend_->operand(logit_rows, config_.hidden, options.weights);
 }
 
@@ -33,34 +31,29 @@ void Model::step(const StepPlan& plan, const StepResult& result) {
   REQUIRE(result.sampled.size() >= rows && result.logprobs.size() >= rows &&
               result.top_tokens.size() >= rows * kTopLogprobs && result.top_logprobs.size() >= rows * kTopLogprobs,
           "INVALID_ARGUMENT", "result: expected room for " + std::to_string(limits_.rows) + " rows");
-  backend_->begin(plan);
-  if (!plan.runs.empty()) forward(x_.first(int32_t(plan.tokens.size())), plan, result);
+  const StepShape shape = backend_->begin(plan);
+  if (!plan.runs.empty()) backend_->run([&] { forward(shape, result); });
   backend_->sync();
 }
 
-void Model::forward(Rows x, const StepPlan& plan, const StepResult& result) {
+void Model::forward(StepShape shape, const StepResult& result) {
   Backend& on = *backend_;
-  const Rows qkv = qkv_.first(x.count), attended = attended_.first(x.count);
-  const Rows activated = activated_.first(x.count);
-  const auto sampled = [](const Run& run) { return run.row != -1; };
-  const int32_t count = int32_t(std::count_if(plan.runs.begin(), plan.runs.end(), sampled));
+  const Rows x = x_.first(shape.tokens), qkv = qkv_.first(shape.tokens);
   on.embedding(x, *weights_.embedding);
   for (int32_t layer = 0; layer < config_.layers; layer++) {
     const LayerWeights& weights = weights_.layers[size_t(layer)];
     on.rms_norm(*normed_, x, *weights.attention_norm, config_.rms_eps);
     on.matmul(qkv, *normed_, *weights.qkv, weights.qkv_bias.get());
     on.kv_append(qkv, layer, weights.q_norm.get(), weights.k_norm.get());
-    if (count == 0 && layer == config_.layers - 1) return;  // nobody asks for more than keys and values
-    on.attention(attended, qkv, layer);
-    on.convert(*attended_operand_, attended);
-    on.matmul_add(x, *attended_operand_, *weights.output);
+    if (shape.sampled == 0 && layer == config_.layers - 1) return;  // nobody asks for more than keys and values
+    on.attention(*attended_, qkv, layer);
+    on.matmul_add(x, *attended_, *weights.output);
     on.rms_norm(*normed_, x, *weights.mlp_norm, config_.rms_eps);
-    on.matmul_swiglu(activated, *normed_, *weights.gate_up);
-    on.convert(*activated_operand_, activated);
-    on.matmul_add(x, *activated_operand_, *weights.down);
+    on.matmul_swiglu(*activated_, *normed_, *weights.gate_up);
+    on.matmul_add(x, *activated_, *weights.down);
   }
-  for (int32_t first = 0; first < count; first += kLogitRows) {
-    const int32_t rows = std::min(kLogitRows, count - first);
+  for (int32_t first = 0; first < shape.sampled; first += kLogitRows) {
+    const int32_t rows = std::min(kLogitRows, shape.sampled - first);
     const Rows selected = selected_.first(rows), logits = logits_.first(rows);
     on.select_sampled(selected, x, first);
     on.rms_norm(*selected_normed_, selected, *weights_.norm, config_.rms_eps);

@@ -20,23 +20,21 @@ class Model {
   size_t weight_bytes() const { return weight_bytes_; }
 
  private:
-  void forward(Rows x, const StepPlan& plan, const StepResult& result);
+  void forward(StepShape shape, const StepResult& result);
 
   std::unique_ptr<Backend> backend_;  // first: everything below lies in its memory
   ModelConfig config_;
   PlanLimits limits_;
   Weights weights_;
   size_t weight_bytes_;
-  Rows x_;                                      // [step_tokens, hidden] the residual stream
-  Rows qkv_;                                    // [step_tokens, q_width + 2 kv_width]
-  Rows attended_;                               // [step_tokens, q_width]
-  Rows activated_;                              // [step_tokens, intermediate]
-  Rows selected_;                               // [kLogitRows, hidden]
-  Rows logits_;                                 // [kLogitRows, vocabulary]
-  std::unique_ptr<Operand> normed_;             // [step_tokens, hidden]
-  std::unique_ptr<Operand> attended_operand_;   // [step_tokens, q_width]
-  std::unique_ptr<Operand> activated_operand_;  // [step_tokens, intermediate]
-  std::unique_ptr<Operand> selected_normed_;    // [kLogitRows, hidden]
+  Rows x_;                                    // [step_tokens, hidden] the residual stream
+  Rows qkv_;                                  // [step_tokens, q_width + 2 kv_width]
+  Rows selected_;                             // [kLogitRows, hidden]
+  Rows logits_;                               // [kLogitRows, vocabulary]
+  std::unique_ptr<Operand> normed_;           // [step_tokens, hidden]
+  std::unique_ptr<Operand> attended_;         // [step_tokens, q_width]
+  std::unique_ptr<Operand> activated_;        // [step_tokens, intermediate]
+  std::unique_ptr<Operand> selected_normed_;  // [kLogitRows, hidden]
 };
 
 }  // namespace baton

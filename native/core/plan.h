@@ -9,6 +9,7 @@ namespace baton {
 
 constexpr int32_t kTile = 64;         // slots; spans start and grow in multiples of it
 constexpr int32_t kTopLogprobs = 20;  // alternatives a result has room for, per row
+constexpr int32_t kDrawn = -1;        // a token that stands for the one last drawn for its row
 
 // Tokens of one request computed in this step. The key of position p lies in slot offset + masked + p.
 struct Run {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -79,6 +80,11 @@ Rows CpuBackend::rows(int32_t count, int32_t width) {
 }
 
 std::unique_ptr<Operand> CpuBackend::operand(int32_t capacity, int32_t width, WeightType type) {
+  const size_t floats = size_t(capacity) * size_t(width);
+  if (floats > scratch_floats_) {
+    scratch_ = reinterpret_cast<float*>(memory_.take(floats * sizeof(float), "activations"));
+    scratch_floats_ = floats;
+  }
   return std::make_unique<PackedOperand>(capacity, width, type, kernels_, memory_);
 }
 
@@ -91,7 +97,7 @@ void CpuBackend::read(std::span<float> values, const Operand& from) {
   for (int32_t row = 0; row < operand.count; row++) operand.unpack(row, &values[size_t(row) * size_t(operand.width)]);
 }
 
-void CpuBackend::begin(const StepPlan& plan) {
+StepShape CpuBackend::begin(const StepPlan& plan) {
   cache_.apply(plan.moves, pool_);
   for (const RowMove& move : plan.row_moves) sampler_.move(move);
   for (const RowStart& start : plan.starts) sampler_.start(start);
@@ -110,6 +116,7 @@ void CpuBackend::begin(const StepPlan& plan) {
     }
     last_.push_back(int32_t(positions_.size()) - 1);
   }
+  return {int32_t(tokens_.size()), int32_t(sampled_.size())};
 }
 
 void CpuBackend::embedding(Rows out, const Matrix& table) {
@@ -139,7 +146,11 @@ void CpuBackend::convert(Operand& out, Rows x) {
   pack_rows(out, x.count, [&](int32_t row, float*) { return row_of(x, row); });
 }
 
-void CpuBackend::matmul_swiglu(Rows out, const Operand& x, const Matrix& gate_up) { matmul(out, x, gate_up, nullptr); }
+void CpuBackend::matmul_swiglu(Operand& out, const Operand& x, const Matrix& gate_up) {
+  const Rows activated = {scratch_, x.count, out.width};
+  matmul(activated, x, gate_up, nullptr);
+  convert(out, activated);
+}
 
 void CpuBackend::matmul(Rows out, const Operand& x, const Matrix& w, const Vector* bias) {
   multiply(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(w), row_of(out, 0), out.width,
@@ -172,9 +183,11 @@ void CpuBackend::kv_append(Rows qkv, int32_t layer, const Vector* q_norm, const 
   });
 }
 
-void CpuBackend::attention(Rows out, Rows qkv, int32_t layer) {
+void CpuBackend::attention(Operand& out, Rows qkv, int32_t layer) {
+  const Rows attended = {scratch_, qkv.count, out.width};
   attention_scratch_.attention(cache_, kernels_.attention, pool_, runs_, layer, options_.config.heads, row_of(qkv, 0),
-                               qkv.width, row_of(out, 0), out.width);
+                               qkv.width, row_of(attended, 0), attended.width);
+  convert(out, attended);
 }
 
 void CpuBackend::select_sampled(Rows out, Rows x, int32_t first) {
@@ -189,6 +202,19 @@ void CpuBackend::sample(const StepResult& result, Rows logits, int32_t first) {
     const Run& run = runs_[size_t(sampled_[size_t(first + i)])];
     sampler_.sample(run.row, run.position + run.count, row_of(logits, i), result);
   });
+}
+
+double CpuBackend::seconds(const std::function<void()>& calls, int32_t repeats) {
+  calls();
+  std::vector<double> times(size_t(std::max(repeats, 1)));
+  for (double& time : times) {
+    const auto begin = std::chrono::steady_clock::now();
+    calls();
+    time = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+  const auto middle = times.begin() + ptrdiff_t(times.size() / 2);
+  std::nth_element(times.begin(), middle, times.end());
+  return *middle;
 }
 
 std::unique_ptr<CpuBackend> make_backend(const BackendOptions& options, const CpuOptions& cpu) {

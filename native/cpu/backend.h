@@ -38,18 +38,19 @@ class CpuBackend final : public Backend {
   void read(std::span<float> values, Rows from) override;
   void read(std::span<float> values, const Operand& from) override;
 
-  void begin(const StepPlan& plan) override;
+  StepShape begin(const StepPlan& plan) override;
   void embedding(Rows out, const Matrix& table) override;
   void rms_norm(Operand& out, Rows x, const Vector& weight, float eps) override;
   void convert(Operand& out, Rows x) override;
   void matmul(Rows out, const Operand& x, const Matrix& w, const Vector* bias) override;
   void matmul_add(Rows out, const Operand& x, const Matrix& w) override;
   void kv_append(Rows qkv, int32_t layer, const Vector* q_norm, const Vector* k_norm) override;
-  void attention(Rows out, Rows qkv, int32_t layer) override;
-  void matmul_swiglu(Rows out, const Operand& x, const Matrix& gate_up) override;
+  void attention(Operand& out, Rows qkv, int32_t layer) override;
+  void matmul_swiglu(Operand& out, const Operand& x, const Matrix& gate_up) override;
   void select_sampled(Rows out, Rows x, int32_t first) override;
   void sample(const StepResult& result, Rows logits, int32_t first) override;
   void sync() override {}
+  double seconds(const std::function<void()>& calls, int32_t repeats) override;
 
  private:
   // Fills `out` row by row: make(row, scratch) returns the row's floats, `scratch` has room for one row.
@@ -64,6 +65,8 @@ class CpuBackend final : public Backend {
   AttentionScratch attention_scratch_;
   std::vector<float> rope_table_;                // [context, head_dim] see fill_rope_table
   MemoryPool memory_;                            // weights and activations
+  float* scratch_ = nullptr;                     // what becomes an operand; as large as the largest of them
+  size_t scratch_floats_ = 0;
   std::vector<std::vector<float>> row_scratch_;  // [threads][widest operand so far]
 
   // Of the running step.

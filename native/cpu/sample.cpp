@@ -6,7 +6,7 @@
 #include <limits>
 #include <utility>
 
-#include "cpu/random.h"
+#include "core/random.h"
 
 namespace baton::cpu {
 

@@ -90,7 +90,7 @@ device('normalises and gates', () => {
   const out = on.operand(1, 4, 'f32');
   on.rmsNorm(out, on.rows(1, 4, new Float32Array([1, 1, 1, -1])), on.vector(floats(4, (i) => i + 1)), 0);
   near(on.readOperand(out), [1, 2, 3, -4]);
-  const gated = on.rows(1, 2);
+  const gated = on.operand(1, 2, 'f32');
   // x = [1, 2, 3, -4]: gates 1 and -1, ups 3 and -4
   on.matmulSwiglu(
     gated,
@@ -98,7 +98,7 @@ device('normalises and gates', () => {
     on.gatedMatrix(new Float32Array([1, 0, 0, 0, 1, -1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]), 2, 4, 'f32'),
   );
   const silu = (value: number) => value / (1 + Math.exp(-value));
-  near(on.read(gated), [3 * silu(1), -4 * silu(-1)], 1e-4);
+  near(on.readOperand(gated), [3 * silu(1), -4 * silu(-1)], 1e-4);
   on.close();
 });
 
@@ -116,9 +116,9 @@ device('looks up, rotates, attends, selects and samples the tokens of a plan', (
     floats(24, (i) => (i % 8 < 4 ? 0 : i)),
   );
   on.kvAppend(qkv, 0);
-  const attended = on.rows(3, 4);
+  const attended = on.operand(3, 4, 'f32');
   on.attention(attended, qkv, 0);
-  near(on.read(attended), [6, 7, 6, 7, 10, 11, 10, 11, 22, 23, 22, 23], 1e-4);
+  near(on.readOperand(attended), [6, 7, 6, 7, 10, 11, 10, 11, 22, 23, 22, 23], 1e-4);
 
   const selected = on.rows(2, 4);
   on.selectSampled(selected, x);
@@ -180,15 +180,16 @@ device('checks every shape, for the backend takes them on trust', async () => {
   await bad(/operand type: expected the matrix's bf16, got f32/, () => on.matmul(on.rows(2, 3), x, bf16));
   await bad(/bias size/, () => on.matmul(on.rows(2, 3), x, w, on.vector(floats(4))));
   await bad(/out width/, () => on.matmulAdd(rows, x, w));
-  await bad(/expected one that is gated/, () => on.matmulSwiglu(rows, x, w));
+  await bad(/expected one that is gated/, () => on.matmulSwiglu(x, x, w));
   await bad(/out rows: expected 3, got 2/, () => on.embedding(rows, on.matrix(floats(32), 8, 4, 'f32')));
   await bad(/table outputs: expected 8, got 3/, () => on.embedding(on.rows(3, 4), w));
   await bad(/qkv rows: expected 3, got 2/, () => on.kvAppend(on.rows(2, 8), 0));
   await bad(/qkv width/, () => on.kvAppend(on.rows(3, 9), 0));
   await bad(/layer/, () => on.kvAppend(wide, 1));
-  await bad(/layer/, () => on.attention(on.rows(3, 4), wide, -1));
+  await bad(/layer/, () => on.attention(on.operand(3, 4, 'f32'), wide, -1));
   await bad(/qNorm size/, () => on.kvAppend(wide, 0, on.vector(floats(3))));
-  await bad(/out width/, () => on.attention(wide, wide, 0));
+  await bad(/operand width: expected 4, got 8/, () => on.attention(on.operand(3, 8, 'f32'), wide, 0));
+  await bad(/rows in the operand: expected at most 2, got 3/, () => on.attention(on.operand(2, 4, 'f32'), wide, 0));
   await bad(/first \+ out rows: expected at most 2, got 3/, () => on.selectSampled(on.rows(2, 4), on.rows(3, 4), 1));
   await bad(/logits width/, () => on.sample(makeResult(2), rows));
   await bad(/first \+ logits rows/, () => on.sample(makeResult(2), on.rows(1, 8), 2));

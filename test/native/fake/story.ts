@@ -2,7 +2,7 @@
 // that what is written is what is read.
 
 import { Device, toBf16, toFloat } from '../../../src/kernels.ts';
-import type { ModelConfig, Rows } from '../../../src/kernels.ts';
+import type { ModelConfig, Operand, Rows } from '../../../src/kernels.ts';
 import { Random } from './random.ts';
 import { makePlan } from './tales.ts';
 
@@ -28,7 +28,7 @@ export class Attending {
   readonly slots: number;
   readonly layers: number;
   readonly #qkv: Rows;
-  readonly #out: Rows;
+  readonly #out: Operand;
 
   constructor({ heads, kvHeads, headDim, isa, kv, threads = 1, slots = 2048, layers = 1 }: AttendingOptions) {
     this.shape = { heads, kvHeads, headDim };
@@ -44,7 +44,7 @@ export class Attending {
     };
     this.device = new Device({ config, isa, kv, threads, slots, context: slots, stepTokens: Attending.STEP });
     this.#qkv = this.device.rows(Attending.STEP, (heads + 2 * kvHeads) * headDim);
-    this.#out = this.device.rows(Attending.STEP, heads * headDim);
+    this.#out = this.device.operand(Attending.STEP, heads * headDim, 'f32');
     this.poison();
   }
 
@@ -66,9 +66,8 @@ export class Attending {
   /** Attention of the rows' q, without writing their k and v. */
   attend(runs: readonly (readonly number[])[], qkv: Float32Array, layer = 0): Float32Array {
     const rows = this.#begin(runs, qkv);
-    const out = { ...this.#out, count: rows.count };
-    this.device.attention(out, rows, layer);
-    return this.device.read(out);
+    this.device.attention(this.#out, rows, layer);
+    return this.device.readOperand(this.#out);
   }
 
   /** Both: one step of a model. */

@@ -111,7 +111,7 @@ for (const isa of ISAS) {
         const on = new Device({ isa });
         const x = on.operand(rows, inputs, type);
         on.convert(x, on.rows(rows, inputs, values));
-        const out = on.rows(rows, width, new Float32Array(rows * width).fill(NaN));
+        const out = on.operand(rows, width, 'f32');
         on.matmulSwiglu(out, x, on.gatedMatrix(weights, width, inputs, type));
         const sums = reference(on.readOperand(x), rounded(weights, inputs, type), { outputs: 2 * width, inputs, rows });
         const expected = Float64Array.from({ length: rows * width }, (_, i) => {
@@ -119,7 +119,7 @@ for (const isa of ISAS) {
           const gate = sums[row + (i % width)]!;
           return (gate / (1 + Math.exp(-gate))) * sums[row + width + (i % width)]!;
         });
-        near(on.read(out), expected, 1e-4, `${isa} ${type} ${width} x ${inputs}, ${rows} rows`);
+        near(on.readOperand(out), expected, 1e-4, `${isa} ${type} ${width} x ${inputs}, ${rows} rows`);
         on.close();
       }
     });

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-namespace baton::cpu {
+namespace baton {
 
 struct PhiloxWords {
   uint32_t word[4];
@@ -41,4 +41,4 @@ static_assert(philox({{~0u, ~0u, ~0u, ~0u}}, ~0ull).word[0] == 0x408f276d &&
 static_assert(philox({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, 0x299f31d0a4093822).word[0] == 0xd16cfe09 &&
               philox({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, 0x299f31d0a4093822).word[3] == 0x24126ea1);
 
-}  // namespace baton::cpu
+}  // namespace baton
