@@ -9,6 +9,12 @@ export const ROW_MOVE_FIELDS = 2;
 /** Alternatives that {@link StepResult} has room for, per row. */
 export const TOP_LOGPROBS = 20;
 
+/**
+ * A token of a plan that stands for the one last drawn for its run's row, so that a step can be queued before the step
+ * before it has ended. Only where the run has this one token, and its row has drawn one since its start.
+ */
+export const DRAWN = -1;
+
 /** How the tokens of one request are drawn. Numbers are checked in `options.ts`, and again by the engine. */
 export interface Sampling {
   /** 0: greedy. */
@@ -79,7 +85,7 @@ export interface StepPlan {
   readonly starts: RowStart[];
   readonly runs: Int32Array; // [runCount, 5] row, span offset, masked slots, position, tokens
   runCount: number;
-  readonly tokens: Int32Array; // [tokenCount] the tokens of all runs, one after another
+  readonly tokens: Int32Array; // [tokenCount] the tokens of all runs, one after another; DRAWN: see there
   tokenCount: number;
 }
 

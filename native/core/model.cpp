@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 
@@ -11,6 +12,7 @@ Model::Model(std::unique_ptr<Backend> backend, const BackendOptions& options, We
     : backend_(std::move(backend)),
       config_(options.config),
       limits_{options.slots, options.rows, options.step_tokens, options.context, options.config.vocabulary},
+      drew_(size_t(options.rows)),
       weights_(std::move(weights)),
       weight_bytes_(weights_.bytes()) {
   const int32_t tokens = options.step_tokens;
@@ -31,9 +33,26 @@ void Model::step(const StepPlan& plan, const StepResult& result) {
   REQUIRE(result.sampled.size() >= rows && result.logprobs.size() >= rows &&
               result.top_tokens.size() >= rows * kTopLogprobs && result.top_logprobs.size() >= rows * kTopLogprobs,
           "INVALID_ARGUMENT", "result: expected room for " + std::to_string(limits_.rows) + " rows");
+  follow_rows(plan);
   const StepShape shape = backend_->begin(plan);
   if (!plan.runs.empty()) backend_->run([&] { forward(shape, result); });
   backend_->sync();
+}
+
+// Keeps drew_; a token that was never drawn throws before anything is changed.
+void Model::follow_rows(const StepPlan& plan) {
+  std::vector<uint8_t>& drew = drew_next_;
+  drew = drew_;
+  for (const RowMove& move : plan.row_moves) std::swap(drew[size_t(move.to)], drew[size_t(move.from)]);
+  for (const RowStart& start : plan.starts) drew[size_t(start.row)] = 0;
+  size_t token = 0;
+  for (const Run& run : plan.runs) {
+    REQUIRE(plan.tokens[token] != kDrawn || drew[size_t(run.row)], "INVALID_ARGUMENT",
+            "tokens[" + std::to_string(token) + "]: expected row " + std::to_string(run.row) + " to have drawn a token");
+    if (run.row >= 0) drew[size_t(run.row)] = 1;
+    token += size_t(run.count);
+  }
+  drew_.swap(drew_next_);
 }
 
 void Model::forward(StepShape shape, const StepResult& result) {

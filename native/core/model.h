@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "core/backend.h"
 #include "core/weights.h"
@@ -20,11 +21,14 @@ class Model {
   size_t weight_bytes() const { return weight_bytes_; }
 
  private:
+  void follow_rows(const StepPlan& plan);
   void forward(StepShape shape, const StepResult& result);
 
   std::unique_ptr<Backend> backend_;  // first: everything below lies in its memory
   ModelConfig config_;
   PlanLimits limits_;
+  std::vector<uint8_t> drew_;  // [rows] whether it drew a token since its start
+  std::vector<uint8_t> drew_next_;
   Weights weights_;
   size_t weight_bytes_;
   Rows x_;                                    // [step_tokens, hidden] the residual stream

@@ -108,6 +108,7 @@ void check_runs(const StepPlan& plan, const PlanLimits& limits) {
   std::vector<bool> taken(size_t(limits.rows));
   std::vector<Range> writes;
   writes.reserve(plan.runs.size());
+  std::vector<int64_t> may_be_drawn;  // tokens, by index, ascending
   int64_t tokens = 0;
   for (size_t i = 0; i < plan.runs.size(); i++) {
     const Run& run = plan.runs[i];
@@ -129,6 +130,7 @@ void check_runs(const StepPlan& plan, const PlanLimits& limits) {
     const int64_t end = int64_t(run.offset) + run.masked + length;
     REQUIRE(end <= limits.slots, "INVALID_ARGUMENT",
             at("runs", i, "last slot", "below " + to_string(limits.slots), end - 1));
+    if (run.row >= 0 && run.count == 1) may_be_drawn.push_back(tokens);
     tokens += run.count;
     writes.push_back({int32_t(end - run.count), int32_t(end), int32_t(i)});
   }
@@ -138,9 +140,10 @@ void check_runs(const StepPlan& plan, const PlanLimits& limits) {
           "tokens: expected at most " + to_string(limits.step_tokens) + " in a step, got " + to_string(tokens));
   for (size_t i = 0; i < plan.tokens.size(); i++) {
     const int32_t token = plan.tokens[i];
+    if (token == kDrawn && std::binary_search(may_be_drawn.begin(), may_be_drawn.end(), int64_t(i))) continue;
     REQUIRE(token >= 0 && token < limits.vocabulary, "INVALID_ARGUMENT",
-            "tokens[" + to_string(i) + "]: expected 0 to " + to_string(limits.vocabulary - 1) + ", got " +
-                to_string(token));
+            "tokens[" + to_string(i) + "]: expected 0 to " + to_string(limits.vocabulary - 1) +
+                " (or -1, a row's drawn token, as the only token of its run), got " + to_string(token));
   }
   find_overlap(writes, [](int32_t a, int32_t b) {
     throw Error("INVALID_ARGUMENT", "runs: expected each to write slots of its own, but runs[" + to_string(a) +

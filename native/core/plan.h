@@ -9,7 +9,9 @@ namespace baton {
 
 constexpr int32_t kTile = 64;         // slots; spans start and grow in multiples of it
 constexpr int32_t kTopLogprobs = 20;  // alternatives a result has room for, per row
-constexpr int32_t kDrawn = -1;        // a token that stands for the one last drawn for its row
+// A token that stands for the one last drawn for its run's row, so that a step can be queued before the host has seen
+// what the step before it drew. Only where the run has this one token and a row that has drawn since its start.
+constexpr int32_t kDrawn = -1;
 
 // Tokens of one request computed in this step. The key of position p lies in slot offset + masked + p.
 struct Run {

@@ -109,6 +109,8 @@ StepShape CpuBackend::begin(const StepPlan& plan) {
   sampled_.clear();
   last_.clear();
   for (const Run& run : runs_) {
+    int32_t& first = tokens_[positions_.size()];
+    if (first == kDrawn) first = sampler_.drawn(run.row);
     if (run.row >= 0) sampled_.push_back(int32_t(last_.size()));
     for (int32_t position = run.position; position < run.position + run.count; position++) {
       positions_.push_back(position);

@@ -48,6 +48,7 @@ void Sampler::start(const RowStart& start) {
   Row& row = rows_[size_t(start.row)];
   const Sampling& sampling = row.sampling = start.sampling;
   row.prompt_length = start.prompt_length;
+  row.drawn = 0;
   row.seen.clear();
   if (sampling.temperature >= kGreedyTemperature || sampling.logprobs > 0) {
     row.ranked.resize(row.maxima.size());
@@ -75,6 +76,7 @@ void Sampler::move(const RowMove& move) { std::swap(rows_[size_t(move.to)], rows
 void Sampler::sample(int32_t index, int32_t position, float* logits, const StepResult& result) {
   Row& row = rows_[size_t(index)];
   result.sampled[size_t(index)] = -1;
+  row.drawn = 0;
   result.logprobs[size_t(index)] = std::numeric_limits<float>::quiet_NaN();
 
   const float raw_largest = largest_of(row, logits);
@@ -105,7 +107,7 @@ void Sampler::sample(int32_t index, int32_t position, float* logits, const StepR
   const int32_t token = greedy ? first_at(row, logits, largest) : draw(row, position, logits, largest);
 
   const auto changed = std::find_if(row.raw.begin(), row.raw.end(), [&](const Raw& raw) { return raw.token == token; });
-  result.sampled[size_t(index)] = token;
+  result.sampled[size_t(index)] = row.drawn = token;
   result.logprobs[size_t(index)] = logprob(changed == row.raw.end() ? logits[token] : changed->logit);
   if (!row.sampling.penalised()) return;
   const auto seen = std::lower_bound(row.seen.begin(), row.seen.end(), token,

@@ -46,6 +46,8 @@ class Sampler {
   // Draws the token at `position` of the row's request from logits [vocabulary], which it overwrites. −1, and nothing
   // remembered, if they hold a NaN or no finite maximum, or every token is banned. Allocates nothing.
   void sample(int32_t row, int32_t position, float* logits, const StepResult& result);
+  // The token last drawn for the row; 0 where that was none.
+  int32_t drawn(int32_t row) const { return rows_[size_t(row)].drawn; }
 
  private:
   static constexpr int32_t kBuckets = 128;
@@ -66,6 +68,7 @@ class Sampler {
   struct Row {
     Sampling sampling;
     int32_t prompt_length = 0;
+    int32_t drawn = 0;
     std::vector<Seen> seen;  // by token; empty unless penalties are on
     // What one call works in. start reserves the most it can need; it takes room when used.
     std::vector<float> maxima;  // [blocks]

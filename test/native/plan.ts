@@ -179,6 +179,8 @@ refuses('more tokens than a step takes', { runs: [[0, 0, 0, 0, 33]], tokens: Arr
 refuses('fewer tokens than its runs', { runs: [[0, 0, 0, 0, 3]], tokens: [1, 1] }, /tokens: .*3, got 2/);
 refuses('more tokens than its runs', { runs: [[0, 0, 0, 0, 1]], tokens: [1, 1] }, /tokens: .*1, got 2/);
 refuses('a token behind the vocabulary', { runs: [[0, 0, 0, 0, 1]], tokens: [2048] }, /tokens\[0\].*got 2048/);
+refuses('a drawn token before any was drawn', { runs: [[0, 0, 0, 0, 1]], tokens: [-1] }, /row 0 to have drawn/);
+refuses('a drawn token of no row', { runs: [[-1, 0, 0, 0, 1]], tokens: [-1] }, /tokens\[0\].*got -1/);
 refuses('a negative token', { runs: [[0, 0, 0, 0, 2]], tokens: [0, -1] }, /tokens\[1\].*got -1/);
 refuses(
   'two runs that write one slot',

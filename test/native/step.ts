@@ -2,6 +2,7 @@
 
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { DRAWN, GREEDY } from '../../src/native.ts';
 import { loadTales, makePlan, makeResult, start } from './fake/tales.ts';
 
 const step = suite('step');
@@ -39,6 +40,30 @@ step('samples more rows than have logits at one time, each as if alone', async (
     assert.is(together.logprobs[row], alone.logprobs[row], `row ${row}`);
   }
   assert.ok(new Set(together.sampled).size > 5, 'the rows are not all alike');
+  await engine.close();
+});
+
+step('feeds a drawn token back, also to a row that moved, before the host has seen it', async () => {
+  const engine = await loadTales();
+  const sampling = { ...GREEDY, temperature: 1, seed: 5 };
+  const begin = makePlan({ starts: [start(0, PROMPT, sampling)], runs: [[0, 0, 0, 0, 9]], tokens: PROMPT });
+  const results = [makeResult(), makeResult(), makeResult()] as const;
+  await Promise.all([
+    engine.step(begin, results[0]),
+    engine.step(makePlan({ runs: [[0, 0, 0, 9, 1]], tokens: [DRAWN] }), results[1]),
+    engine.step(makePlan({ rowMoves: [[0, 3]], runs: [[3, 0, 0, 10, 1]], tokens: [DRAWN] }), results[2]),
+  ]);
+  const seen = makeResult();
+  await engine.step(begin, seen);
+  assert.is(results[0].sampled[0], seen.sampled[0]);
+  await engine.step(makePlan({ runs: [[0, 0, 0, 9, 1]], tokens: [seen.sampled[0]!] }), seen);
+  assert.is(results[1].logprobs[0], seen.logprobs[0]);
+  await engine.step(makePlan({ runs: [[0, 0, 0, 10, 1]], tokens: [seen.sampled[0]!] }), seen);
+  assert.is(results[2].sampled[3], seen.sampled[0]);
+  assert.is(results[2].logprobs[3], seen.logprobs[0]);
+  const fresh = makePlan({ starts: [start(0, PROMPT)], runs: [[0, 0, 0, 9, 1]], tokens: [DRAWN] });
+  const error = await engine.step(fresh, seen).catch((cause: Error) => cause);
+  assert.match(String(error), /row 0 to have drawn/);
   await engine.close();
 });
 
