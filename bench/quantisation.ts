@@ -54,6 +54,8 @@ async function likelihood(load: { weights: string; files: readonly string[]; ten
     device: 'cpu',
     isa: 'auto',
     threads: 0,
+    graphs: true,
+    checkLaunches: false,
     kv: load.weights === 'f32' ? 'f32' : 'bf16',
     slots: ROWS * span,
     rows: ROWS,

@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "binding/backends.h"
 #include "binding/engine.h"
 #include "binding/kernels.h"
 
@@ -10,6 +11,11 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   exports.Set("commit", BATON_COMMIT);
   exports.Set("load", baton::define_load(env));
   exports.Set("cpu", Napi::Function::New<baton::describe_cpu>(env, "cpu"));
+  exports.Set("cuda", Napi::Function::New<baton::describe_cuda>(env, "cuda"));
+  exports.Set("cudaFreeBytes", Napi::Function::New<baton::cuda_free_bytes>(env, "cudaFreeBytes"));
+#if defined(BATON_EMULATOR)
+  exports.Set("configureEmulator", Napi::Function::New<baton::configure_emulator>(env, "configureEmulator"));
+#endif
   exports.Set("kernels", baton::define_kernels(env));
   return exports;
 }

@@ -1,8 +1,8 @@
 import { randomInt } from 'node:crypto';
-import { freemem } from 'node:os';
 import { loadAddon } from './addon.ts';
+import { chooseDevice } from './engine/device.ts';
 import { type Completion, Generation, Run, type StreamChunk } from './engine/run.ts';
-import { chooseSizes } from './engine/sizes.ts';
+import { chooseSizes, type Sizes } from './engine/sizes.ts';
 import { TokenStream } from './engine/token-stream.ts';
 import { env } from './env.ts';
 import { EngineError, fromNative } from './errors.ts';
@@ -19,8 +19,6 @@ import { Tokenizer } from './text/tokenizer.ts';
 const DEFAULT_ROWS = 32;
 const DEFAULT_QUEUE_REQUESTS = 1024;
 const DEFAULT_QUEUE_TOKENS = 2 ** 20;
-// Prompt tokens that a step takes beside one for each row: large enough for matrix products to run at full speed.
-const STEP_PROMPT_TOKENS = 256;
 
 /** What the engine is doing, and what it has done since it was loaded. */
 export interface EngineStats extends LoopStats {
@@ -86,7 +84,7 @@ export class Engine {
    * const engine = await Engine.load('models/tales', { rows: 8, onProgress: (share) => console.log(share) });
    */
   static async load(folder: string, options: LoadOptions = {}, hooks: EngineHooks = {}): Promise<Engine> {
-    const { device, threads, isa, check, trace, preemptEvery } = env;
+    const { device, threads, isa, noGraph, sync, check, trace, preemptEvery } = env;
     const values = { ...readLoadOptions({ device, threads, isa }), ...readLoadOptions(options) };
     const model = await openModel(folder);
     const tokenizer = new Tokenizer(model.tokenizer);
@@ -94,29 +92,29 @@ export class Engine {
     const chatTemplate = template === null ? null : new ChatTemplate(template, tokenizer);
 
     const rows = values.rows ?? DEFAULT_ROWS;
-    const { context, weights, kv, slots } = chooseSizes(model, values, rows, freemem());
-    const stepTokens = rows + STEP_PROMPT_TOKENS;
     const addon = loadAddon();
     let native: NativeEngine;
+    let sizes: Sizes;
     try {
+      const chosen = chooseDevice(addon, values.device ?? 'auto');
+      sizes = chooseSizes(model, values, rows, chosen);
       native = await addon.load({
         config: model.config,
         files: model.files,
         tensors: model.tensors,
-        device: 'cpu',
+        device: chosen.name,
         isa: values.isa ?? 'auto',
         threads: values.threads ?? 0,
-        weights,
-        kv,
-        slots,
+        graphs: !noGraph,
+        checkLaunches: sync,
+        ...sizes,
         rows,
-        stepTokens,
-        context,
         onProgress: values.onProgress,
       });
     } catch (error) {
       throw fromNative(error);
     }
+    const { context, stepTokens } = sizes;
     return new Engine({
       native,
       tokenizer,

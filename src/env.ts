@@ -1,5 +1,8 @@
 import { EngineError } from './errors.ts';
 
+/** `cuda-emu` is for tests: it exists only in builds against the emulator. */
+export const DEVICE_NAME = /^(auto|cpu|cuda(-emu)?(:\d{1,3})?)$/;
+
 /** What the environment says: defaults for options that were not given, and switches. Read when asked for. */
 export interface Env {
   /** BATON_DEVICE: the device where no option names one. */
@@ -8,6 +11,10 @@ export interface Env {
   readonly threads: number | undefined;
   /** BATON_ISA: instruction set of the CPU engine where no option names one. */
   readonly isa: string | undefined;
+  /** BATON_NO_GRAPH=1: no recorded steps on a GPU. */
+  readonly noGraph: boolean;
+  /** BATON_SYNC=1: the GPU is waited for after every launch, so that an error names its operation. */
+  readonly sync: boolean;
   /** BATON_CHECK=1: every invariant after every tick. */
   readonly check: boolean;
   /** BATON_TRACE=1: one line per tick on stderr. */
@@ -26,13 +33,19 @@ type Variables = Readonly<Record<string, string | undefined>>;
 export function readEnv(variables: Variables = process.env): Env {
   return {
     get device() {
-      return choice(variables, 'BATON_DEVICE', /^(auto|cpu|cuda(:\d+)?)$/, 'auto, cpu, cuda or cuda:N');
+      return choice(variables, 'BATON_DEVICE', DEVICE_NAME, 'auto, cpu, cuda or cuda:N');
     },
     get threads() {
       return integer(variables, 'BATON_THREADS', 1, 256);
     },
     get isa() {
       return choice(variables, 'BATON_ISA', /^(auto|amx|avx512|avx2|scalar)$/, 'auto, amx, avx512, avx2 or scalar');
+    },
+    get noGraph() {
+      return flag(variables, 'BATON_NO_GRAPH');
+    },
+    get sync() {
+      return flag(variables, 'BATON_SYNC');
     },
     get check() {
       return flag(variables, 'BATON_CHECK');

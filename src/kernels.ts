@@ -88,6 +88,8 @@ export class Device {
       device: 'cpu',
       isa: 'auto',
       threads: 1,
+      graphs: true,
+      checkLaunches: false,
       weights: 'f32',
       kv: 'f32',
       slots: 4096,

@@ -100,7 +100,7 @@ export interface StepResult {
 /** What a loaded model is, as far as the loop and the text need to know. */
 export interface NativeModel {
   readonly device: string; // 'cpu', 'cuda:0', …
-  readonly isa: string; // 'amx' | 'avx512' | 'avx2' | 'scalar' on the CPU
+  readonly isa: string; // 'amx' | 'avx512' | 'avx2' | 'scalar' on the CPU, the capability on a GPU: 'sm_90'
   readonly threads: number;
   readonly weights: string; // 'f32' | 'bf16' | 'int8'
   readonly kv: string; // 'f32' | 'bf16'
@@ -159,9 +159,11 @@ export interface NativeLoad {
   readonly config: ModelConfig;
   readonly files: readonly string[];
   readonly tensors: readonly TensorEntry[];
-  readonly device: string; // 'cpu'
-  readonly isa: string; // 'auto' | 'amx' | 'avx512' | 'avx2' | 'scalar'
-  readonly threads: number; // 0: as many as there are free cores
+  readonly device: string; // 'cpu' | 'cuda' | 'cuda:N'; in a build against the emulator 'cuda-emu' for 'cuda'
+  readonly isa: string; // of the CPU: 'auto' | 'amx' | 'avx512' | 'avx2' | 'scalar'
+  readonly threads: number; // of the CPU; 0: as many as there are free cores
+  readonly graphs: boolean; // of a GPU: replay recorded decode steps
+  readonly checkLaunches: boolean; // of a GPU: wait after every launch, so that an error names its operation
   readonly weights: string; // 'f32' | 'bf16' | 'int8'
   readonly kv: string; // 'f32' | 'bf16'
   readonly slots: number; // a multiple of 64
@@ -175,6 +177,19 @@ export interface CpuDevice {
   readonly isas: readonly string[]; // usable here, best first
   readonly cores: number;
   readonly model: string;
+}
+
+export interface CudaDevice {
+  readonly name: string; // 'cuda:0', …
+  readonly model: string;
+  readonly capability: string; // '9.0'
+  readonly multiprocessors: number;
+  readonly bytes: number;
+}
+
+export interface CudaDevices {
+  readonly devices: readonly CudaDevice[];
+  readonly reason: string; // why there are none; empty where there are some
 }
 
 /** Where and how single ops compute: a load without files. */
@@ -229,5 +244,9 @@ export interface Addon {
   readonly commit: string;
   load(options: NativeLoad): Promise<NativeEngine>;
   cpu(): CpuDevice;
+  /** Wakes no GPU, and never throws for want of one. */
+  cuda(): CudaDevices;
+  /** Bytes that a load could take on this GPU now. Wakes it. Throws as `load` does. */
+  cudaFreeBytes(device: string): number;
   readonly kernels: NativeKernels;
 }

@@ -1,3 +1,4 @@
+import { DEVICE_NAME } from './env.ts';
 import { EngineError } from './errors.ts';
 
 /** Devices, number formats and rules that this build knows. */
@@ -31,7 +32,7 @@ export interface ChatMessage {
  * await Engine.load('models/tales', { rows: 8, weights: 'int8', kvBytes: 512 * 2 ** 20 });
  */
 export interface LoadOptions {
-  /** `auto` (default) or `cpu`. */
+  /** `auto` (default: the first GPU, where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`. */
   readonly device?: string;
   /** Number format of the weights in memory. `auto`: as stored in the file, f16 as bf16. */
   readonly weights?: (typeof WEIGHTS)[number];
@@ -134,7 +135,7 @@ const LOAD_RULES = {
   onProgress: aFunction<(share: number) => void>(),
 } satisfies Record<keyof LoadOptions, Rule<unknown>>;
 
-/** Load options, each of them checked. Throws INVALID_OPTION, and DEVICE_UNAVAILABLE for devices of other builds. */
+/** Load options, each of them checked. Throws INVALID_OPTION. */
 export function readLoadOptions(options: unknown): Values<typeof LOAD_RULES> {
   return readAll('load options', options, LOAD_RULES);
 }
@@ -294,15 +295,9 @@ function abortSignal(): Rule<AbortSignal> {
   return { expected: 'an AbortSignal', read: (value) => (value instanceof AbortSignal ? value : undefined) };
 }
 
-function deviceName(): Rule<'auto' | 'cpu'> {
-  return {
-    expected: 'auto, cpu or cuda',
-    read(value) {
-      if (value === 'auto' || value === 'cpu') return value;
-      if (typeof value !== 'string' || !/^cuda(:\d{1,3})?$/.test(value)) return undefined;
-      throw new EngineError('DEVICE_UNAVAILABLE', `device: expected a device of this build (cpu), got ${shown(value)}`);
-    },
-  };
+function deviceName(): Rule<string> {
+  const read = (value: unknown) => (typeof value === 'string' && DEVICE_NAME.test(value) ? value : undefined);
+  return { expected: 'auto, cpu, cuda or cuda:N', read };
 }
 
 function listOf<T>(rule: Rule<T>, most: number): Rule<readonly T[]> {

@@ -12,6 +12,8 @@ env('is all defaults where nothing is set, or set to nothing', () => {
     device: undefined,
     threads: undefined,
     isa: undefined,
+    noGraph: false,
+    sync: false,
     check: false,
     trace: false,
     debug: false,
@@ -27,13 +29,15 @@ env('reads what is set', () => {
     BATON_DEVICE: 'cpu',
     BATON_THREADS: '4',
     BATON_ISA: 'avx2',
+    BATON_NO_GRAPH: '1',
+    BATON_SYNC: '1',
     BATON_CHECK: '1',
     BATON_TRACE: '0',
     BATON_DEBUG: '1',
     BATON_PREEMPT_EVERY: '7',
     NO_COLOR: 'yes',
   });
-  const switches = { check: true, trace: false, debug: true, preemptEvery: 7, noColor: true };
+  const switches = { noGraph: true, sync: true, check: true, trace: false, debug: true, preemptEvery: 7, noColor: true };
   const expected = { device: 'cpu', threads: 4, isa: 'avx2', ...switches };
   assert.equal({ ...set }, expected);
   assert.is(readEnv({ BATON_DEVICE: 'cuda:1' }).device, 'cuda:1');

@@ -2,7 +2,7 @@
 // The law of numerics: a request's tokens and log-probabilities do not depend on its company. Random schedules, each on
 // an engine of its own (rows, chunk and step sizes, arena, threads, policy, admission, arrivals drawn anew), against the
 // solo run of every request, bit for bit. `npm test` takes a sample; `npm run law` runs 200 schedules of 64 requests on
-// every instruction set and weight type.
+// every instruction set and weight type. --device: another device than the CPU, --longest: shorter requests for slow ones.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,22 +22,24 @@ const { values: flags } = parseArgs({
   options: {
     schedules: { type: 'string', default: '2' },
     requests: { type: 'string', default: '64' },
+    device: { type: 'string', default: 'cpu' },
     isa: { type: 'string' },
     weights: { type: 'string' },
+    longest: { type: 'string', default: '400' },
   },
 });
 
-// Schedules take turns; plain loops in double precision would take hours for more than the smallest.
+// Schedules take turns; plain loops in double precision, and an emulated GPU, would take hours for more than the smallest.
 const SHAPES: readonly ShapeName[] = ['tiny-llama', 'tiny-qwen2', 'tiny-qwen3'];
-const SCALAR_SHAPES: readonly ShapeName[] = ['nano-llama'];
+const SLOW_SHAPES: readonly ShapeName[] = ['nano-llama'];
 const WEIGHTS = [
   { weights: 'f32', kv: 'f32' },
   { weights: 'bf16', kv: 'bf16' },
   { weights: 'int8', kv: 'bf16' },
 ];
 const SOLO_REQUESTS = 192; // per shape; a schedule draws its requests from these
-const LONGEST_PROMPT = 400;
-const LONGEST_OUTPUT = 200;
+const LONGEST_PROMPT = Number(flags.longest);
+const LONGEST_OUTPUT = Math.ceil(LONGEST_PROMPT / 2);
 const CONTEXT = 640;
 
 /** Integers from 0 to below `below`, from a seed. */
@@ -106,14 +108,15 @@ async function play(engine: NativeEngine, requests: Request[], options: Partial<
 }
 
 interface Contender {
+  readonly device: string;
   readonly isa: string;
   readonly weights: string;
   readonly kv: string;
 }
 
-async function compare({ isa, weights, kv }: Contender, folder: string, schedules: number, count: number) {
+async function compare({ device, isa, weights, kv }: Contender, folder: string, schedules: number, count: number) {
   const addon = loadAddon();
-  const shapes = isa === 'scalar' ? SCALAR_SHAPES : SHAPES;
+  const shapes = isa === 'scalar' || device === 'cuda-emu' ? SLOW_SHAPES : SHAPES;
   const models = await Promise.all(shapes.map((shape) => openModel(join(folder, shape))));
   const solo = shapes.map(() => new Map<number, string[]>());
   const seen = { tokens: 0, preemptions: 0, movedSlots: 0 };
@@ -121,13 +124,15 @@ async function compare({ isa, weights, kv }: Contender, folder: string, schedule
     const draw = random(schedule);
     const which = schedule % shapes.length;
     const { config, files, tensors } = models[which]!;
-    const load = (limits: Pick<NativeLoad, 'slots' | 'rows' | 'stepTokens' | 'threads'>) =>
-      addon.load({ config, files, tensors, device: 'cpu', isa, weights, kv, context: CONTEXT, ...limits });
+    const load = (limits: Pick<NativeLoad, 'slots' | 'rows' | 'stepTokens' | 'threads' | 'graphs'>) => {
+      const place = { device, isa: device === 'cpu' ? isa : 'auto', weights, kv, checkLaunches: false };
+      return addon.load({ config, files, tensors, ...place, context: CONTEXT, ...limits });
+    };
     const ids = [...new Set(Array.from({ length: 4 * count }, () => draw(SOLO_REQUESTS)))].slice(0, count);
     assert.is(ids.length, count);
 
     const missing = ids.filter((id) => !solo[which]!.has(id));
-    const alone = await load({ slots: CONTEXT, rows: 1, stepTokens: 512, threads: 1 });
+    const alone = await load({ slots: CONTEXT, rows: 1, stepTokens: 512, threads: 1, graphs: false });
     for (const id of missing) {
       const { answers } = await play(alone, [makeRequest(id, config.vocabulary)], {}, [0]);
       solo[which]!.set(id, answers.get(id)!);
@@ -144,7 +149,8 @@ async function compare({ isa, weights, kv }: Contender, folder: string, schedule
       preemptEvery: draw(4) === 0 ? 5 + draw(40) : 0,
     };
     const slots = CONTEXT + 64 * draw(draw(2) === 0 ? 16 : 120);
-    const engine = await load({ slots, rows, stepTokens: options.stepTokens, threads: 1 + draw(3) });
+    const { stepTokens } = options;
+    const engine = await load({ slots, rows, stepTokens, threads: 1 + draw(3), graphs: draw(4) > 0 });
     const spread = draw(2) === 0 ? 1 : 400;
     const arrivals = ids.map(() => draw(spread)).sort((a, b) => a - b);
     const requests = ids.map((id) => makeRequest(id, config.vocabulary));
@@ -165,16 +171,17 @@ const law = suite('The law of numerics');
 const folder = mkdtempSync(join(tmpdir(), 'baton-law-'));
 
 law.before(async () => {
-  for (const shape of [...SHAPES, ...SCALAR_SHAPES]) await synthesize(join(folder, shape), shape, { seed: 3, type: 'f32' });
+  for (const shape of [...SHAPES, ...SLOW_SHAPES]) await synthesize(join(folder, shape), shape, { seed: 3, type: 'f32' });
 });
 law.after(() => rmSync(folder, { recursive: true }));
 
-for (const isa of loadAddon().cpu().isas) {
+const { device } = flags;
+for (const isa of device === 'cpu' ? loadAddon().cpu().isas : [device]) {
   for (const { weights, kv } of WEIGHTS) {
     if ((flags.isa ?? isa) !== isa || (flags.weights ?? weights) !== weights) continue;
     law(`holds on ${isa} with ${weights} weights`, async () => {
       const start = performance.now();
-      const seen = await compare({ isa, weights, kv }, folder, Number(flags.schedules), Number(flags.requests));
+      const seen = await compare({ device, isa, weights, kv }, folder, Number(flags.schedules), Number(flags.requests));
       const seconds = ((performance.now() - start) / 1000).toFixed(1);
       console.log(`${isa} ${weights}: ${flags.schedules} schedules, ${JSON.stringify(seen)}, ${seconds} s`);
       assert.ok(seen.tokens > 0);

@@ -33,8 +33,8 @@ const NATIVE_ARROWS: Readonly<Record<string, readonly string[]>> = {
   cpu: ['core'],
   cuda: ['core'],
   emulator: ['core', 'cuda'],
-  ops: ['core', 'cpu', 'cuda'],
-  binding: ['core', 'cpu', 'cuda'], // it makes the backend that the caller asked for
+  ops: ['core', 'cpu', 'cuda', 'emulator'],
+  binding: ['core', 'cpu', 'cuda', 'emulator'], // it makes the backend that the caller asked for
   addon: ['binding'],
 };
 
@@ -49,8 +49,8 @@ const PRIVATE: readonly [RegExp, RegExp, string][] = [
   ],
   [
     /#include\s*<(cuda|cublas|cuda_\w+|cuda_runtime\w*)(\.h|Lt\.h)?>/,
-    /^native\/cuda\//,
-    'only native/cuda includes CUDA',
+    /^native\/(cuda|emulator)\//,
+    'only native/cuda includes CUDA, and the emulator',
   ],
 ];
 

@@ -278,9 +278,12 @@ DeviceArguments read_device(Napi::Object options) {
   const auto integer = [&](const char* name, int32_t least, int32_t most) {
     return read_integer(options.Get(name), name, least, most);
   };
-  const std::string device = read_text(options.Get("device"), "device");
-  REQUIRE(device == "cpu", "DEVICE_UNAVAILABLE", "device: expected 'cpu', got '" + device + "'");
-  DeviceArguments arguments{read_text(options.Get("isa"), "isa"), integer("threads", 0, kMostThreads), {}};
+  DeviceArguments arguments{read_text(options.Get("device"), "device"),
+                            read_text(options.Get("isa"), "isa"),
+                            integer("threads", 0, kMostThreads),
+                            read_boolean(options.Get("graphs"), "graphs"),
+                            read_boolean(options.Get("checkLaunches"), "checkLaunches"),
+                            {}};
   BackendOptions& backend = arguments.backend;
   backend.config = read_config(options.Get("config"));
   backend.weights = read_weight_type(options.Get("weights"), "weights");

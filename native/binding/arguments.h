@@ -63,8 +63,11 @@ class ResultArguments {
 };
 
 struct DeviceArguments {
-  std::string isa;
-  int32_t threads;
+  std::string device;
+  std::string isa;      // of the processor
+  int32_t threads;      // of the processor
+  bool graphs;          // of a GPU
+  bool check_launches;  // of a GPU
   BackendOptions backend;
 };
 

@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "binding/backends.h"
 #include "binding/errors.h"
-#include "cpu/backend.h"
 
 namespace baton {
 
@@ -31,19 +31,6 @@ std::string wanted(const BackendOptions& options) {
 Napi::Function define_load(Napi::Env env) {
   env.SetInstanceData(new Classes{Napi::Persistent(Engine::define(env))});
   return Napi::Function::New<Engine::load>(env, "load");
-}
-
-Napi::Value describe_cpu(const Napi::CallbackInfo& info) {
-  return guard(info.Env(), [&] {
-    const cpu::CpuDevice device = cpu::cpu_device();
-    const Napi::Object object = Napi::Object::New(info.Env());
-    const Napi::Array isas = Napi::Array::New(info.Env());
-    for (const std::string& isa : device.isas) isas.Set(isas.Length(), isa);
-    object.Set("isas", isas);
-    object.Set("cores", device.cores);
-    object.Set("model", device.model);
-    return object;
-  });
 }
 
 Napi::Function Engine::define(Napi::Env env) {
@@ -97,12 +84,13 @@ void Engine::open(const std::shared_ptr<Loading>& loading) {
   const BackendOptions& options = loading->device.backend;
   try {
     const TensorFiles files(loading->files, loading->tensors);
-    auto backend = cpu::make_backend(options, {loading->device.isa, loading->device.threads});
-    loading->isa = cpu::name(backend->isa());
-    loading->threads = backend->threads();
-    Weights weights =
-        load_weights(*backend, files, options.config, options.weights, [&](double share) { report(loading, share); });
-    model_ = std::make_unique<Model>(std::move(backend), options, std::move(weights));
+    MadeBackend made = make_backend(loading->device);
+    loading->name = made.device;
+    loading->isa = made.isa;
+    loading->threads = made.threads;
+    Weights weights = load_weights(*made.backend, files, options.config, options.weights,
+                                   [&](double share) { report(loading, share); });
+    model_ = std::make_unique<Model>(std::move(made.backend), options, std::move(weights));
   } catch (const std::bad_alloc&) {
     throw Error("OUT_OF_MEMORY", "the system refused memory while loading " + wanted(options));
   }
@@ -129,7 +117,7 @@ void Engine::describe(const Loading& loading) {
     object.DefineProperty(
         Napi::PropertyDescriptor::Value(name, Napi::Value::From(object.Env(), value), napi_enumerable));
   };
-  define("device", "cpu");
+  define("device", loading.name);
   define("isa", loading.isa);
   define("threads", loading.threads);
   define("weights", name(options.weights));

@@ -14,9 +14,8 @@
 
 namespace baton {
 
-// `load` and `cpu` of the addon.
+// `load` of the addon.
 Napi::Function define_load(Napi::Env env);
-Napi::Value describe_cpu(const Napi::CallbackInfo& info);
 
 // A loaded model with its own thread: `NativeEngine` of src/native.ts. Made by load only.
 class Engine : public Napi::ObjectWrap<Engine> {
@@ -35,7 +34,7 @@ class Engine : public Napi::ObjectWrap<Engine> {
     Napi::FunctionReference on_progress;  // empty where nobody asked
     std::optional<Napi::Error> thrown;    // by on_progress; JS thread only
     std::atomic<bool> given_up = false;   // because of that
-    std::string isa;                      // what was chosen
+    std::string name, isa;                // what was chosen
     int32_t threads = 0;
   };
 

@@ -1,13 +1,14 @@
 #include "binding/kernels.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "binding/arguments.h"
+#include "binding/backends.h"
 #include "binding/errors.h"
 #include "core/tensor.h"
-#include "cpu/backend.h"
 #include "cpu/ceiling.h"
 
 namespace baton {
@@ -92,6 +93,7 @@ class Device : public Napi::ObjectWrap<Device> {
   std::vector<std::unique_ptr<Operand>> operands_;
   std::vector<Rows> rows_;
   PlanArguments plan_;  // the backend reads it until the next begin()
+  std::optional<ResultArguments> result_;
   int32_t plan_tokens_ = 0;
   int32_t plan_sampled_ = 0;
 };
@@ -126,11 +128,12 @@ Device::Device(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     REQUIRE(info[0].IsObject(), "INVALID_ARGUMENT", "options: expected an object");
     const DeviceArguments arguments = read_device(info[0].As<Napi::Object>());
     options_ = arguments.backend;
-    auto backend = cpu::make_backend(options_, {arguments.isa, arguments.threads});
+    result_.emplace(options_.rows);
+    MadeBackend made = make_backend(arguments);
     Napi::Object object = Value();
-    object.Set("isa", cpu::name(backend->isa()));
-    object.Set("threads", backend->threads());
-    backend_ = std::move(backend);
+    object.Set("isa", made.isa);
+    object.Set("threads", made.threads);
+    backend_ = std::move(made.backend);
     return Napi::Value();
   });
 }
@@ -240,7 +243,7 @@ void Device::begin(const Info& info) {
   plan_.read(info[0]);
   const StepPlan plan = plan_.view();
   check(plan, {options_.slots, options_.rows, options_.step_tokens, options_.context, options_.config.vocabulary});
-  backend_->begin(plan);
+  backend_->begin(plan, result_->view());
   plan_tokens_ = int32_t(plan.tokens.size());
   for (const Run& run : plan.runs) plan_sampled_ += run.row != -1;
 }
@@ -340,10 +343,10 @@ void Device::sample(const Info& info) {
   }
   runs.erase(runs.begin(), runs.begin() + first);
   runs.resize(size_t(logits.count));
-  ResultArguments result(options_.rows);
-  result.begin(info[0], runs);
-  backend_->sample(result.view(), logits, first);
-  result.write(info[0], runs);
+  result_->begin(info[0], runs);
+  backend_->sample(logits, first);
+  backend_->sync();
+  result_->write(info[0], runs);
 }
 
 Napi::Value to_bf16(const Napi::CallbackInfo& info) {

@@ -77,8 +77,9 @@ struct Backend {
   virtual Rows rows(int32_t count, int32_t width) = 0;                            // lives as long as the backend
   virtual std::unique_ptr<Operand> operand(int32_t capacity, int32_t width, WeightType type) = 0;
 
-  // Starts a step: applies moves, row moves and row starts, and keeps runs and tokens for the methods below.
-  virtual StepShape begin(const StepPlan& plan) = 0;
+  // Starts a step: applies moves, row moves and row starts, and keeps runs and tokens for the methods below. What is
+  // drawn is in `result` after sync().
+  virtual StepShape begin(const StepPlan& plan, const StepResult& result) = 0;
   // Calls `forward`, which calls the methods below; or replays what an earlier step of the same shape called.
   virtual void run(const std::function<void()>& forward) { forward(); }
 
@@ -101,8 +102,8 @@ struct Backend {
   virtual void matmul_swiglu(Operand& out, const Operand& x, const Matrix& gate_up) = 0;
   // out[i] = x[last token of the i-th run whose row is not -1]; first .. first + out.count of them
   virtual void select_sampled(Rows out, Rows x, int32_t first) = 0;
-  // Draws a token for each of those runs from its logits [vocabulary] and writes it to `result` at the run's row
-  virtual void sample(const StepResult& result, Rows logits, int32_t first) = 0;
+  // Draws a token for each of those runs from its logits [vocabulary], which may be overwritten
+  virtual void sample(Rows logits, int32_t first) = 0;
 
   virtual void sync() = 0;
 

@@ -34,8 +34,8 @@ void Model::step(const StepPlan& plan, const StepResult& result) {
               result.top_tokens.size() >= rows * kTopLogprobs && result.top_logprobs.size() >= rows * kTopLogprobs,
           "INVALID_ARGUMENT", "result: expected room for " + std::to_string(limits_.rows) + " rows");
   follow_rows(plan);
-  const StepShape shape = backend_->begin(plan);
-  if (!plan.runs.empty()) backend_->run([&] { forward(shape, result); });
+  const StepShape shape = backend_->begin(plan, result);
+  if (!plan.runs.empty()) backend_->run([&] { forward(shape); });
   backend_->sync();
 }
 
@@ -47,15 +47,16 @@ void Model::follow_rows(const StepPlan& plan) {
   for (const RowStart& start : plan.starts) drew[size_t(start.row)] = 0;
   size_t token = 0;
   for (const Run& run : plan.runs) {
-    REQUIRE(plan.tokens[token] != kDrawn || drew[size_t(run.row)], "INVALID_ARGUMENT",
-            "tokens[" + std::to_string(token) + "]: expected row " + std::to_string(run.row) + " to have drawn a token");
+    REQUIRE(
+        plan.tokens[token] != kDrawn || drew[size_t(run.row)], "INVALID_ARGUMENT",
+        "tokens[" + std::to_string(token) + "]: expected row " + std::to_string(run.row) + " to have drawn a token");
     if (run.row >= 0) drew[size_t(run.row)] = 1;
     token += size_t(run.count);
   }
   drew_.swap(drew_next_);
 }
 
-void Model::forward(StepShape shape, const StepResult& result) {
+void Model::forward(StepShape shape) {
   Backend& on = *backend_;
   const Rows x = x_.first(shape.tokens), qkv = qkv_.first(shape.tokens);
   on.embedding(x, *weights_.embedding);
@@ -77,7 +78,7 @@ void Model::forward(StepShape shape, const StepResult& result) {
     on.select_sampled(selected, x, first);
     on.rms_norm(*selected_normed_, selected, *weights_.norm, config_.rms_eps);
     on.matmul(logits, *selected_normed_, weights_.head(), nullptr);
-    on.sample(result, logits, first);
+    on.sample(logits, first);
   }
 }
 

@@ -22,7 +22,7 @@ class Model {
 
  private:
   void follow_rows(const StepPlan& plan);
-  void forward(StepShape shape, const StepResult& result);
+  void forward(StepShape shape);
 
   std::unique_ptr<Backend> backend_;  // first: everything below lies in its memory
   ModelConfig config_;

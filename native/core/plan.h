@@ -44,8 +44,8 @@ struct Sampling {
   uint64_t seed = 0;
   int32_t logprobs = 0;
   int32_t min_tokens = 0;  // while fewer were generated, stop_tokens are banned
-  std::vector<int32_t> stop_tokens;
-  std::vector<std::pair<int32_t, float>> bias;  // token, added to its logit
+  std::vector<int32_t> stop_tokens = {};
+  std::vector<std::pair<int32_t, float>> bias = {};  // token, added to its logit
 
   bool penalised() const { return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0; }
 };

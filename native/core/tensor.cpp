@@ -1,8 +1,23 @@
 #include "core/tensor.h"
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
+#include <cstring>
 
 namespace baton {
+
+namespace {
+
+// Nearest integer, ties to even, for |x| < 2^22: the sum has no fraction bits left. (lrintf is not vectorised.)
+int32_t nearest_integer(float x) {
+  const float shifted = x + 12582912.0f;  // 1.5 * 2^23
+  int32_t bits;
+  memcpy(&bits, &shifted, 4);
+  return bits - 0x4b400000;
+}
+
+}  // namespace
 
 float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(uint32_t(bits) << 16); }
 
@@ -23,6 +38,28 @@ float f16_to_float(uint16_t bits) {
   }
   if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000 | fraction << 13);
   return std::bit_cast<float>(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+void read_row(const TensorView& tensor, int32_t row, float* out) {
+  const int64_t begin = int64_t(row) * tensor.columns;
+  if (tensor.type == TensorType::f32) {
+    memcpy(out, tensor.data + begin * 4, size_t(tensor.columns) * 4);
+    return;
+  }
+  const std::byte* from = tensor.data + begin * 2;
+  for (int32_t i = 0; i < tensor.columns; i++) {
+    uint16_t bits;
+    memcpy(&bits, from + int64_t(i) * 2, 2);
+    out[i] = tensor.type == TensorType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
+  }
+}
+
+float quantise_row(const float* row, int32_t width, int8_t* out) {
+  float peak = 0;
+  for (int32_t i = 0; i < width; i++) peak = std::max(peak, std::fabs(row[i]));
+  const float inverse = peak > 0 ? 127 / peak : 0;
+  for (int32_t i = 0; i < width; i++) out[i] = int8_t(nearest_integer(row[i] * inverse));
+  return peak / 127;
 }
 
 }  // namespace baton

@@ -15,6 +15,12 @@ struct TensorView {
   int32_t columns;
 };
 
+// Row `row` of a tensor as floats.
+void read_row(const TensorView& tensor, int32_t row, float* out);
+
+// A row of weights as int8, nearest, ties to even; returns its scale, the largest magnitude over 127.
+float quantise_row(const float* row, int32_t width, int8_t* out);
+
 float bf16_to_float(uint16_t bits);
 uint16_t float_to_bf16(float value);  // nearest even; NaN stays NaN
 float f16_to_float(uint16_t bits);

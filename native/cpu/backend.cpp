@@ -97,7 +97,8 @@ void CpuBackend::read(std::span<float> values, const Operand& from) {
   for (int32_t row = 0; row < operand.count; row++) operand.unpack(row, &values[size_t(row) * size_t(operand.width)]);
 }
 
-StepShape CpuBackend::begin(const StepPlan& plan) {
+StepShape CpuBackend::begin(const StepPlan& plan, const StepResult& result) {
+  result_ = result;
   cache_.apply(plan.moves, pool_);
   for (const RowMove& move : plan.row_moves) sampler_.move(move);
   for (const RowStart& start : plan.starts) sampler_.start(start);
@@ -199,10 +200,10 @@ void CpuBackend::select_sampled(Rows out, Rows x, int32_t first) {
   }
 }
 
-void CpuBackend::sample(const StepResult& result, Rows logits, int32_t first) {
+void CpuBackend::sample(Rows logits, int32_t first) {
   pool_.run(logits.count, [&](int32_t i) {
     const Run& run = runs_[size_t(sampled_[size_t(first + i)])];
-    sampler_.sample(run.row, run.position + run.count, row_of(logits, i), result);
+    sampler_.sample(run.row, run.position + run.count, row_of(logits, i), result_);
   });
 }
 

@@ -38,7 +38,7 @@ class CpuBackend final : public Backend {
   void read(std::span<float> values, Rows from) override;
   void read(std::span<float> values, const Operand& from) override;
 
-  StepShape begin(const StepPlan& plan) override;
+  StepShape begin(const StepPlan& plan, const StepResult& result) override;
   void embedding(Rows out, const Matrix& table) override;
   void rms_norm(Operand& out, Rows x, const Vector& weight, float eps) override;
   void convert(Operand& out, Rows x) override;
@@ -48,7 +48,7 @@ class CpuBackend final : public Backend {
   void attention(Operand& out, Rows qkv, int32_t layer) override;
   void matmul_swiglu(Operand& out, const Operand& x, const Matrix& gate_up) override;
   void select_sampled(Rows out, Rows x, int32_t first) override;
-  void sample(const StepResult& result, Rows logits, int32_t first) override;
+  void sample(Rows logits, int32_t first) override;
   void sync() override {}
   double seconds(const std::function<void()>& calls, int32_t repeats) override;
 
@@ -63,13 +63,14 @@ class CpuBackend final : public Backend {
   KvCache cache_;
   Sampler sampler_;
   AttentionScratch attention_scratch_;
-  std::vector<float> rope_table_;                // [context, head_dim] see fill_rope_table
-  MemoryPool memory_;                            // weights and activations
-  float* scratch_ = nullptr;                     // what becomes an operand; as large as the largest of them
+  std::vector<float> rope_table_;  // [context, head_dim] see fill_rope_table
+  MemoryPool memory_;              // weights and activations
+  float* scratch_ = nullptr;       // what becomes an operand; as large as the largest of them
   size_t scratch_floats_ = 0;
   std::vector<std::vector<float>> row_scratch_;  // [threads][widest operand so far]
 
   // Of the running step.
+  StepResult result_;
   std::vector<Run> runs_;
   std::vector<int32_t> tokens_;     // [T]
   std::vector<int32_t> positions_;  // [T]

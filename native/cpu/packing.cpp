@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "core/error.h"
 
@@ -16,14 +17,6 @@ constexpr int64_t kGroupBytes = int64_t(1) << 20;
 // Weights one index of the loop reads when there are few rows: long enough to stream, short enough to share evenly.
 constexpr int64_t kStreamBytes = int64_t(128) << 10;
 
-// Nearest integer, ties to even, for |x| < 2^22: the sum has no fraction bits left. (lrintf is not vectorised.)
-int32_t nearest_integer(float x) {
-  const float shifted = x + 12582912.0f;  // 1.5 * 2^23
-  int32_t bits;
-  memcpy(&bits, &shifted, 4);
-  return bits - 0x4b400000;
-}
-
 // One output's weights, front to back in the matrix's type, padded with zeros to whole tiles. `at`: its place among all
 // outputs of all panels.
 void encode_row(const float* weights, PackedMatrix& matrix, int32_t at, std::vector<std::byte>& row) {
@@ -34,18 +27,9 @@ void encode_row(const float* weights, PackedMatrix& matrix, int32_t at, std::vec
     uint16_t* to = reinterpret_cast<uint16_t*>(row.data());
     for (int32_t i = 0; i < matrix.inputs; i++) to[i] = float_to_bf16(weights[i]);
   } else {
-    int8_t* to = reinterpret_cast<int8_t*>(row.data());
-    float peak = 0;
-    for (int32_t i = 0; i < matrix.inputs; i++) peak = std::max(peak, std::fabs(weights[i]));
-    const float inverse = peak > 0 ? 127 / peak : 0;
-    int32_t total = 0;
-    for (int32_t i = 0; i < matrix.inputs; i++) {
-      const int32_t value = nearest_integer(weights[i] * inverse);
-      to[i] = int8_t(value);
-      total += value;
-    }
-    matrix.scales[size_t(at)] = peak / 127;
-    matrix.sums[size_t(at)] = total;
+    const auto to = reinterpret_cast<int8_t*>(row.data());
+    matrix.scales[size_t(at)] = quantise_row(weights, matrix.inputs, to);
+    matrix.sums[size_t(at)] = std::accumulate(to, to + matrix.inputs, 0);
   }
 }
 
@@ -57,20 +41,6 @@ size_t place(int32_t in_panel, int32_t tile) {
 }
 
 }  // namespace
-
-void read_row(const TensorView& tensor, int32_t row, float* out) {
-  const int64_t begin = int64_t(row) * tensor.columns;
-  if (tensor.type == TensorType::f32) {
-    memcpy(out, tensor.data + begin * 4, size_t(tensor.columns) * 4);
-    return;
-  }
-  const std::byte* from = tensor.data + begin * 2;
-  for (int32_t i = 0; i < tensor.columns; i++) {
-    uint16_t bits;
-    memcpy(&bits, from + int64_t(i) * 2, 2);
-    out[i] = tensor.type == TensorType::bf16 ? bf16_to_float(bits) : f16_to_float(bits);
-  }
-}
 
 std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, bool gated, ThreadPool& pool,
                                    MemoryPool& memory) {
@@ -172,6 +142,7 @@ void PackedOperand::unpack(int32_t row, float* x) const {
 void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
               const float* bias, bool add) {
   assert(x.type == w.type && x.width == w.inputs);
+  if (x.count == 0) return;
   constexpr int32_t kPair = 2 * kBlock;
   // With many rows each thread has its own groups of them, as it has its own rows in other loops, and a group stays in
   // the cache while all panels pass by. With few rows each thread has its own panels.

@@ -30,9 +30,6 @@ struct PackedMatrix final : Matrix {
   void unpack(int32_t output, float* row) const;
 };
 
-// Row `row` of a tensor as floats.
-void read_row(const TensorView& tensor, int32_t row, float* out);
-
 std::unique_ptr<PackedMatrix> pack(std::span<const TensorView> parts, WeightType type, bool gated, ThreadPool& pool,
                                    MemoryPool& memory);
 

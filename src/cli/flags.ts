@@ -33,7 +33,7 @@ export const HELP_FLAG = { help: { type: 'switch', help: 'this text' } } as cons
 
 /** Load options that every command with a model takes; the names are those of the library in kebab-case. */
 export const LOAD_FLAGS = {
-  device: { type: 'text', value: 'NAME', help: 'auto or cpu' },
+  device: { type: 'text', value: 'NAME', help: 'auto, cpu, cuda or cuda:N' },
   weights: { type: 'text', value: 'FORMAT', help: 'auto, f32, bf16 or int8' },
   kv: { type: 'text', value: 'FORMAT', help: 'auto, f32 or bf16' },
   'kv-bytes': { type: 'number', value: 'BYTES', help: 'memory for keys and values' },

@@ -1,12 +1,14 @@
 import { freemem, totalmem } from 'node:os';
 import { addonPath, loadAddon } from '../addon.ts';
 import { EngineError } from '../errors.ts';
-import type { CpuDevice } from '../native.ts';
+import type { CpuDevice, CudaDevice } from '../native.ts';
 import { type Command, printJson } from './command.ts';
 import { HELP_FLAG, helpOf, JSON_FLAG, readFlags } from './flags.ts';
 import { packageVersion } from './package.ts';
 
 const FLAGS = { ...JSON_FLAG, ...HELP_FLAG } as const;
+
+type Device = ({ readonly name: string } & CpuDevice) | CudaDevice;
 
 interface Info {
   readonly version: string;
@@ -14,7 +16,7 @@ interface Info {
   readonly node: string;
   readonly platform: string;
   readonly addon: { readonly path: string | null; readonly reason: string | null };
-  readonly devices: readonly ({ readonly name: string } & CpuDevice)[];
+  readonly devices: readonly Device[];
   /** Why a device that others have is not there. */
   readonly missing: readonly { readonly name: string; readonly reason: string }[];
   readonly memory: { readonly totalBytes: number; readonly freeBytes: number };
@@ -40,17 +42,24 @@ function collect(): Info {
     version: packageVersion(),
     node: process.version,
     platform: `${process.platform}-${process.arch}`,
-    missing: [{ name: 'cuda', reason: 'this build has no CUDA backend' }],
     memory: { totalBytes: totalmem(), freeBytes: freemem() },
   };
   try {
     const addon = loadAddon();
-    const devices = [{ name: 'cpu', ...addon.cpu() }];
-    return { ...machine, commit: addon.commit, addon: { path: addonPath(), reason: null }, devices };
+    const cuda = addon.cuda();
+    const missing = cuda.devices.length > 0 ? [] : [{ name: 'cuda', reason: cuda.reason }];
+    const devices = [{ name: 'cpu', ...addon.cpu() }, ...cuda.devices];
+    return { ...machine, commit: addon.commit, addon: { path: addonPath(), reason: null }, devices, missing };
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    return { ...machine, commit: null, addon: { path: null, reason: error.message }, devices: [] };
+    return { ...machine, commit: null, addon: { path: null, reason: error.message }, devices: [], missing: [] };
   }
+}
+
+function detailsOf(device: Device): string {
+  if ('isas' in device) return `${device.cores} cores, ${device.isas.join(' ')}`;
+  const { capability, multiprocessors, bytes } = device;
+  return `capability ${capability}, ${multiprocessors} multiprocessors, ${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
 
 function describe({ version, commit, node, platform, addon, devices, missing, memory }: Info): string {
@@ -59,7 +68,7 @@ function describe({ version, commit, node, platform, addon, devices, missing, me
     `baton    ${version}${commit === null ? '' : `, commit ${commit}`}`,
     `node     ${node}, ${platform}`,
     `addon    ${addon.path ?? addon.reason}`,
-    ...devices.map(({ name, model, cores, isas }) => `${name.padEnd(8)} ${model}, ${cores} cores, ${isas.join(' ')}`),
+    ...devices.map((device) => `${device.name.padEnd(8)} ${device.model}, ${detailsOf(device)}`),
     ...missing.map(({ name, reason }) => `${name.padEnd(8)} none: ${reason}`),
     `memory   ${gigabytes(memory.totalBytes)}, ${gigabytes(memory.freeBytes)} free`,
   ].join('\n');

@@ -5,7 +5,11 @@ import type { LoadOptions } from '../options.ts';
 
 const DEFAULT_CONTEXT = 8192;
 const MOST_SLOTS = 2 ** 31 - TILE; // slots are numbered in 32 bits
-const SHARE_OF_MEMORY = 1 / 4;
+const SHARE_OF_MEMORY = 1 / 4; // of a machine that does other things too
+const SHARE_OF_GPU = 0.9; // of what weights and workspace leave
+const GPU_WORKSPACE_BYTES = 2 ** 30;
+// Prompt tokens that a step takes beside one for each row: large enough for matrix products to run at full speed.
+const STEP_PROMPT_TOKENS = { cpu: 256, gpu: 2048 };
 
 /** What a model is loaded as, when everything is said that the caller left open. */
 export interface Sizes {
@@ -13,20 +17,28 @@ export interface Sizes {
   readonly weights: string;
   readonly kv: string;
   readonly slots: number; // of the arena
+  readonly stepTokens: number; // most of one step
 }
 
 export interface SizedModel {
-  readonly config: Pick<ModelConfig, 'context' | 'layers' | 'kvHeads' | 'headDim'>;
+  readonly config: ModelConfig;
   readonly storedType: 'f32' | 'bf16' | 'f16';
+}
+
+/** Memory that the model may take a part of; `gpu`: it has no other use. */
+export interface FreeMemory {
+  readonly freeBytes: number;
+  readonly gpu: boolean;
 }
 
 type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes'>;
 
 /**
- * The arena gets what was asked for, else room for all rows at full context, at most a quarter of the free memory.
+ * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows at
+ * full context, at most a quarter of the free memory.
  * Throws INVALID_OPTION or OUT_OF_MEMORY if a request of full context does not fit.
  */
-export function chooseSizes(model: SizedModel, asked: Asked, rows: number, freeBytes: number): Sizes {
+export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memory: FreeMemory): Sizes {
   const { config, storedType } = model;
   const context = asked.maxContext ?? Math.min(config.context, DEFAULT_CONTEXT);
   if (context > config.context) {
@@ -38,16 +50,29 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, freeB
 
   const slotBytes = config.layers * 2 * config.kvHeads * config.headDim * (kv === 'f32' ? 4 : 2);
   const least = Math.ceil(context / TILE) * TILE;
-  const bytes = asked.kvBytes ?? Math.min(rows * least * slotBytes, freeBytes * SHARE_OF_MEMORY);
+  const room = memory.gpu
+    ? (memory.freeBytes - weightBytes(config, weights) - GPU_WORKSPACE_BYTES) * SHARE_OF_GPU
+    : Math.min(rows * least * slotBytes, memory.freeBytes * SHARE_OF_MEMORY);
+  const bytes = asked.kvBytes ?? room;
   const slots = Math.min(MOST_SLOTS, Math.floor(bytes / slotBytes / TILE) * TILE);
-  if (slots >= least) return { context, weights, kv, slots };
+  const stepTokens = rows + STEP_PROMPT_TOKENS[memory.gpu ? 'gpu' : 'cpu'];
+  if (slots >= least) return { context, weights, kv, slots, stepTokens };
 
   const expected = `expected at least ${least * slotBytes} bytes for one request of ${context} tokens`;
   if (asked.kvBytes !== undefined) {
     throw new EngineError('INVALID_OPTION', `kvBytes: ${expected}, got ${asked.kvBytes}`);
   }
   const advice = 'lower maxContext, or set kvBytes';
-  throw new EngineError('OUT_OF_MEMORY', `keys and values: ${expected}, got a quarter of ${freeBytes} free; ${advice}`);
+  const free = `${Math.floor(Math.max(0, room))} bytes, with ${memory.freeBytes} free`;
+  throw new EngineError('OUT_OF_MEMORY', `keys and values: ${expected}, got ${free}; ${advice}`);
+}
+
+/** Of the matrices, which is nearly all. */
+function weightBytes(config: ModelConfig, weights: string): number {
+  const { hidden, intermediate, layers, heads, kvHeads, headDim, vocabulary, tiedEmbedding } = config;
+  const layer = hidden * headDim * (2 * heads + 2 * kvHeads) + 3 * hidden * intermediate;
+  const values = layers * layer + vocabulary * hidden * (tiedEmbedding ? 1 : 2);
+  return values * (weights === 'f32' ? 4 : weights === 'bf16' ? 2 : 1);
 }
 
 function given(format: string | undefined): string | undefined {

@@ -2,13 +2,18 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { chooseSizes } from '../../src/engine/sizes.ts';
 import { EngineError } from '../../src/errors.ts';
+import type { ModelConfig } from '../../src/native.ts';
 
 const sizes = suite('Sizes');
 
 // 2 layers x (keys, values) x 2 heads x 8: 64 numbers a token.
-const config = { context: 10_000, layers: 2, kvHeads: 2, headDim: 8 };
+const config: ModelConfig = {
+  ...{ context: 10_000, layers: 2, heads: 4, kvHeads: 2, headDim: 8, hidden: 16, intermediate: 64, vocabulary: 1000 },
+  ...{ rmsEps: 1e-5, ropeTheta: 10_000, ropeScaling: null, tiedEmbedding: true, qkvBias: false, qkNorm: false },
+};
 const model = { config, storedType: 'bf16' } as const;
-const MUCH = 2 ** 40;
+const cpu = (freeBytes: number) => ({ freeBytes, gpu: false });
+const MUCH = cpu(2 ** 40);
 
 function codeOf(run: () => unknown): string {
   try {
@@ -41,15 +46,27 @@ sizes('gives every row its context, which is at most 8192 unless asked for', () 
 
 sizes('takes at most a quarter of the free memory, in whole tiles', () => {
   const free = 4 * 128 * (8192 + 100); // 128 bytes a slot
-  assert.equal(chooseSizes(model, {}, 3, free).slots, 8192 + 64);
-  const refused = codeOf(() => chooseSizes(model, {}, 3, 4 * 128 * 8191));
+  assert.equal(chooseSizes(model, {}, 3, cpu(free)).slots, 8192 + 64);
+  const refused = codeOf(() => chooseSizes(model, {}, 3, cpu(4 * 128 * 8191)));
   assert.match(refused, /^OUT_OF_MEMORY .* 1048576 bytes for one request of 8192/);
-  assert.equal(chooseSizes(model, { maxContext: 64 }, 3, 4 * 128 * 64).slots, 64);
+  assert.equal(chooseSizes(model, { maxContext: 64 }, 3, cpu(4 * 128 * 64)).slots, 64);
+});
+
+sizes('takes nine tenths of what the weights leave of a GPU', () => {
+  const gpu = (freeBytes: number) => ({ freeBytes, gpu: true });
+  const { slots, stepTokens } = chooseSizes(model, {}, 3, gpu(2 ** 30 + 2 ** 25));
+  // Per layer q and output 2 x 16 x 32, k and v 2 x 16 x 16, the rest 3 x 16 x 64; the embedding is the head too.
+  const weights = 2 * (2 * (1024 + 512 + 3072) + 16_000);
+  assert.is(slots, Math.floor((0.9 * (2 ** 25 - weights)) / 128 / 64) * 64);
+  assert.ok(slots > 3 * 8192, 'more than the rows need: prompts wait in it too');
+  assert.is(stepTokens, 3 + 2048);
+  assert.is(chooseSizes(model, { kvBytes: 128 * 8192 }, 3, gpu(0)).slots, 8192);
+  assert.match(codeOf(() => chooseSizes(model, {}, 3, gpu(2 ** 30))), /^OUT_OF_MEMORY .* got 0 bytes, with 1073741824 free/);
 });
 
 sizes('takes what is asked for, if one request fits', () => {
-  assert.equal(chooseSizes(model, { kvBytes: 128 * 8192 }, 3, 0).slots, 8192);
-  assert.equal(chooseSizes(model, { kvBytes: 2 ** 52 }, 3, 0).slots, 2 ** 31 - 64);
+  assert.equal(chooseSizes(model, { kvBytes: 128 * 8192 }, 3, cpu(0)).slots, 8192);
+  assert.equal(chooseSizes(model, { kvBytes: 2 ** 52 }, 3, cpu(0)).slots, 2 ** 31 - 64);
   const refused = (asked: object) => codeOf(() => chooseSizes(model, asked, 1, MUCH));
   assert.match(refused({ kvBytes: 128 * 8192 - 1 }), /^INVALID_OPTION kvBytes: expected at least 1048576/);
   assert.match(refused({ maxContext: 10_001 }), /^INVALID_OPTION maxContext: .* 10000, got 10001/);

@@ -22,6 +22,8 @@ export function smallestLoad(model: ModelFolder): NativeLoad {
     device: 'cpu',
     isa: 'auto',
     threads: 1,
+    graphs: true,
+    checkLaunches: false,
     weights: 'f32',
     kv: 'f32',
     slots: 64,

@@ -69,6 +69,8 @@ export function talesLoad(changes: Partial<NativeLoad> = {}): NativeLoad {
     device: 'cpu',
     isa: 'auto',
     threads: 1,
+    graphs: true,
+    checkLaunches: false,
     weights: 'bf16',
     kv: 'f32',
     slots: 1024,

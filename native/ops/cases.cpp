@@ -1,0 +1,473 @@
+#include "ops/cases.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <utility>
+
+namespace baton::ops {
+
+namespace {
+
+using std::to_string;
+
+// Of the product of both vectors' lengths, which bounds any sum of products. Sums in float stay below 2e-7 of it for
+// random vectors however long; tensor cores that cut off instead of rounding reach some 5e-7.
+constexpr double kSumTolerance = 2e-6;
+// Of the value: a sum of squares in float, a reciprocal square root good to 2 units in the last place.
+constexpr double kNormTolerance = 2e-6;
+// Of the length of the pair that is turned: float tables of cosines and sines, float products, and the norm before.
+constexpr double kRopeTolerance = 4e-6;
+// Of values of about 1, where all is float: exponentials good to 2 units in the last place of scores below 16.
+constexpr double kAttentionTolerance = 1e-5;
+// The same where q and the weights of values are rounded to bf16: half a unit in the last place is 2^-9 of each.
+// test_attention.cpp asks a tenth of it as the root mean square.
+constexpr double kBf16AttentionTolerance = 3e-2;
+// Of log-probabilities: the log of a sum of exponentials in float.
+constexpr double kLogprobTolerance = 1e-5;
+
+constexpr WeightType kTypes[] = {WeightType::f32, WeightType::bf16, WeightType::int8};
+constexpr KvType kKvTypes[] = {KvType::f32, KvType::bf16};
+
+struct ModelShape {
+  const char* name;
+  int32_t hidden, intermediate, heads, kv_heads, head_dim, vocabulary;
+};
+
+constexpr ModelShape kLlama = {"llama-8b", 4096, 14336, 32, 8, 128, 128256};
+constexpr ModelShape kQwen = {"qwen-0.5b", 896, 4864, 14, 2, 64, 151936};
+constexpr ModelShape kSmol = {"smollm2-135m", 576, 1536, 9, 3, 64, 49152};
+constexpr ModelShape kModels[] = {kSmol, kQwen, kLlama};
+
+double bytes_of(WeightType type) { return type == WeightType::f32 ? 4 : type == WeightType::bf16 ? 2 : 1; }
+double bytes_of(KvType type) { return type == KvType::f32 ? 4 : 2; }
+
+std::string count_of(int32_t count, const char* what) {
+  return to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
+
+std::string sized(int32_t outputs, int32_t inputs, WeightType type, int32_t tokens) {
+  return to_string(outputs) + " x " + to_string(inputs) + " " + name_of(type) + ", " + count_of(tokens, "token");
+}
+
+// Row-wise ops
+
+std::vector<Case> embedding_cases() {
+  std::vector<Case> cases;
+  const auto add = [&](std::string name, Use use, int32_t tokens, int32_t width, int32_t vocabulary, WeightType type) {
+    cases.push_back({.name = std::move(name),
+                     .use = use,
+                     .tolerance = type == WeightType::int8 ? 1e-6 : 0,  // of the value: byte times scale in float
+                     .tokens = tokens,
+                     .inputs = width,
+                     .outputs = vocabulary,
+                     .type = type,
+                     .bytes = double(tokens) * width * (bytes_of(type) + 4)});
+  };
+  for (const WeightType type : kTypes) {
+    for (const auto& [tokens, width, vocabulary] :
+         {std::tuple{0, 40, 9}, {1, 1, 1}, {5, 15, 37}, {21, 130, 37}, {3, 256, 300}}) {
+      add(sized(vocabulary, width, type, tokens), Use::quick, tokens, width, vocabulary, type);
+    }
+  }
+  for (const ModelShape& model : kModels) {
+    const Use use = model.hidden > 1000 ? Use::bench : Use::real;
+    for (const int32_t tokens : {1, 64, 512}) {
+      add(std::string(model.name) + " bf16, " + count_of(tokens, "token"), use, tokens, model.hidden, model.vocabulary,
+          WeightType::bf16);
+    }
+  }
+  return cases;
+}
+
+std::vector<Case> row_cases(double tolerance) {
+  std::vector<Case> cases;
+  const auto add = [&](std::string name, Use use, int32_t tokens, int32_t width, WeightType type) {
+    cases.push_back({.name = std::move(name),
+                     .use = use,
+                     .tolerance = tolerance,
+                     .tokens = tokens,
+                     .inputs = width,
+                     .type = type,
+                     .bytes = double(tokens) * width * (4 + bytes_of(type))});
+  };
+  for (const WeightType type : kTypes) {
+    for (const auto& [tokens, width] : {std::pair{0, 64}, {1, 1}, {3, 15}, {21, 64}, {2, 130}, {5, 256}, {1, 1100}}) {
+      add(to_string(width) + " " + name_of(type) + ", " + count_of(tokens, "token"), Use::quick, tokens, width, type);
+    }
+    for (const ModelShape& model : kModels) {
+      for (const int32_t tokens : {1, 16, 512}) {
+        if (type == WeightType::f32 && tokens != 16) continue;
+        add(std::string(model.name) + " " + name_of(type) + ", " + count_of(tokens, "token"), Use::real, tokens,
+            model.hidden, type);
+      }
+    }
+  }
+  return cases;
+}
+
+std::vector<Case> select_cases() {
+  std::vector<Case> cases;
+  for (const auto& [tokens, width] : {std::pair{1, 1}, {9, 15}, {40, 130}, {64, 256}}) {
+    cases.push_back({.name = to_string(width) + ", " + count_of(tokens, "token"), .tokens = tokens, .inputs = width});
+  }
+  cases.push_back({.name = "llama-8b, 64 tokens", .use = Use::real, .tokens = 64, .inputs = kLlama.hidden});
+  for (Case& one : cases) one.bytes = 8.0 * one.tokens * one.inputs;
+  return cases;
+}
+
+// Matrix products
+
+enum class Product { plain, add, swiglu };
+
+std::vector<Case> product_cases(Product product) {
+  std::vector<Case> cases;
+  const auto add = [&](std::string name, Use use, int32_t tokens, int32_t outputs, int32_t inputs, WeightType type) {
+    const double rows = product == Product::swiglu ? 2.0 * outputs : outputs;
+    const double answer = product == Product::swiglu ? bytes_of(type) : product == Product::add ? 8 : 4;
+    cases.push_back({.name = std::move(name),
+                     .use = use,
+                     .tolerance = kSumTolerance,
+                     .tokens = tokens,
+                     .inputs = inputs,
+                     .outputs = outputs,
+                     .type = type,
+                     .bytes = bytes_of(type) * (rows + tokens) * inputs + answer * tokens * outputs,
+                     .operations = 2.0 * tokens * rows * inputs});
+  };
+  // Around every border: vectors and tiles of 8, 16, 32, 64 and 128 outputs, as many tokens, 16 to 256 bytes of inputs;
+  // one product is longer than any pipeline.
+  for (const WeightType type : kTypes) {
+    for (const auto& [tokens, outputs, inputs] : {std::tuple{0, 40, 64},
+                                                  {1, 1, 1},
+                                                  {2, 33, 8},
+                                                  {3, 31, 172},
+                                                  {16, 64, 64},
+                                                  {17, 100, 250},
+                                                  {8, 72, 2100},
+                                                  {33, 48, 96},
+                                                  {65, 129, 256},
+                                                  {150, 80, 130}}) {
+      add(sized(outputs, inputs, type, tokens), Use::quick, tokens, outputs, inputs, type);
+    }
+  }
+  for (const ModelShape& model : kModels) {
+    struct Layer {
+      const char* name;
+      Product product;
+      int32_t outputs, inputs;
+    };
+    const int32_t q_width = model.heads * model.head_dim;
+    const Layer layers[] = {
+        {"qkv", Product::plain, q_width + 2 * model.kv_heads * model.head_dim, model.hidden},
+        {"output", Product::add, model.hidden, q_width},
+        {"gate_up", Product::swiglu, model.intermediate, model.hidden},
+        {"down", Product::add, model.hidden, model.intermediate},
+        {"vocabulary", Product::plain, model.vocabulary, model.hidden},
+    };
+    for (const Layer& layer : layers) {
+      if (layer.product != product) continue;
+      for (const WeightType type : {WeightType::bf16, WeightType::int8, WeightType::f32}) {
+        for (const int32_t tokens : {1, 4, 16, 64, 256, 2048}) {
+          const bool vocabulary = layer.outputs == model.vocabulary;
+          if (vocabulary && tokens > 64) continue;                // logits are made for so many rows at a time
+          if (type == WeightType::f32 && tokens != 16) continue;  // for tests of other code, not for speed
+          const bool large = tokens > 256 || double(layer.outputs) * layer.inputs > 8e7;
+          const Use use = large || (&model == &kModels[2] && tokens % 16 != 0 && tokens > 1) ? Use::bench : Use::real;
+          add(std::string(model.name) + " " + layer.name + " " + name_of(type) + ", " + count_of(tokens, "token"), use,
+              tokens, layer.outputs, layer.inputs, type);
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+// Keys and values
+
+struct HeadShape {
+  int32_t head_dim, group;
+};
+
+// All widths of rows that kernels know, sizes that fill none, and all sizes of groups of models there are.
+constexpr HeadShape kHeadShapes[] = {{8, 1},  {32, 2},  {40, 3},   {64, 4}, {80, 7},
+                                     {96, 8}, {128, 5}, {128, 16}, {256, 1}};
+
+std::string head_name(const Case& one) {
+  return "head_dim " + to_string(one.head_dim) + ", " + to_string(one.heads) + "/" + to_string(one.kv_heads) +
+         " heads, " + name_of(one.kv);
+}
+
+double kv_token_bytes(const Case& one) { return 2.0 * one.kv_heads * one.head_dim * bytes_of(one.kv); }
+
+int32_t tokens_of(const Case& one) {
+  int32_t tokens = 0;
+  for (const Stretch& stretch : one.rows) tokens += stretch.count;
+  return tokens;
+}
+
+std::vector<Case> append_cases() {
+  std::vector<Case> cases;
+  const auto add = [&](Case one) {
+    one.tolerance = kRopeTolerance;
+    if (one.name.empty()) one.name = head_name(one) + (one.normed ? ", normed" : "");
+    const double width = (one.heads + 2.0 * one.kv_heads) * one.head_dim;
+    one.bytes = tokens_of(one) * (4 * width + 4.0 * one.heads * one.head_dim + kv_token_bytes(one));
+    cases.push_back(std::move(one));
+  };
+  for (const KvType kv : kKvTypes) {
+    for (const auto& [head_dim, group] : kHeadShapes) {
+      add({.kv = kv,
+           .layers = 2,
+           .heads = 2 * group,
+           .kv_heads = 2,
+           .head_dim = head_dim,
+           .normed = group % 2 == 0,
+           .rows = {{0, 3}, {61, 2}, {200, 1}}});
+    }
+    const RopeScaling llama3 = {RopeScaling::Kind::llama3, 8, 1, 4, 64};
+    add({.name = "llama3 scaling, " + std::string(name_of(kv)),
+         .kv = kv,
+         .heads = 2,
+         .kv_heads = 1,
+         .head_dim = 64,
+         .rope_scaling = llama3,
+         .rows = {{0, 1}, {1, 3}, {100, 5}}});
+  }
+  for (const ModelShape& model : kModels) {
+    for (const int32_t tokens : {1, 64, 512}) {
+      add({.name = std::string(model.name) + " bf16, " + count_of(tokens, "token"),
+           .use = tokens == 64 ? Use::real : Use::bench,
+           .kv = KvType::bf16,
+           .heads = model.heads,
+           .kv_heads = model.kv_heads,
+           .head_dim = model.head_dim,
+           .rows = {{1000, tokens}}});
+    }
+  }
+  return cases;
+}
+
+// Moves: {from, to, slots}
+std::vector<Case> move_cases(const std::vector<std::pair<const char*, std::vector<Move>>>& quick,
+                             const std::function<std::vector<Move>(int32_t)>& real) {
+  std::vector<Case> cases;
+  const auto add = [&](std::string name, Use use, Case one) {
+    one.name = std::move(name);
+    one.use = use;
+    double slots = 0;
+    for (const Move& move : one.moves) slots += move.count;
+    one.bytes = 2 * slots * one.layers * kv_token_bytes(one);  // read and written
+    cases.push_back(std::move(one));
+  };
+  for (const KvType kv : kKvTypes) {
+    for (const auto& [name, moves] : quick) {
+      add(std::string(name) + ", " + name_of(kv), Use::quick,
+          {.kv = kv, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 40, .moves = moves, .slots = 192});
+    }
+  }
+  for (const int32_t layers : {2, 32}) {
+    add("llama-8b bf16, " + to_string(layers) + " layers, 1024 slots", layers == 2 ? Use::real : Use::bench,
+        {.kv = KvType::bf16,
+         .layers = layers,
+         .heads = kLlama.kv_heads,
+         .kv_heads = kLlama.kv_heads,
+         .head_dim = kLlama.head_dim,
+         .moves = real(1024),
+         .slots = 4096});
+  }
+  return cases;
+}
+
+std::vector<Case> embed_cases() {
+  return move_cases({{"a span behind masked slots", {{0, 67, 59}}},
+                     {"one slot", {{5, 191, 1}}},
+                     {"a span that ends the arena", {{1, 128, 64}}}},
+                    [](int32_t slots) {
+                      return std::vector<Move>{{0, 2048 + 17, slots}};
+                    });
+}
+
+std::vector<Case> pad_cases() {
+  return move_cases({{"down by 3", {{67, 64, 100}}},
+                     {"up by 7", {{64, 71, 100}}},
+                     {"down by 64", {{64, 0, 128}}},
+                     {"up by 1", {{0, 1, 191}}},
+                     {"onto itself", {{64, 64, 70}}},
+                     {"two spans", {{10, 5, 40}, {100, 101, 90}}}},
+                    [](int32_t slots) {
+                      return std::vector<Move>{{64, 81, slots}};
+                    });
+}
+
+std::vector<Case> compact_cases() {
+  return move_cases({{"holes closed", {{64, 0, 30}, {128, 30, 3}, {190, 33, 2}}},
+                     {"many of one slot",
+                      {{100, 1, 1}, {102, 3, 1}, {104, 5, 1}, {106, 7, 1}, {108, 9, 1}, {110, 11, 1}, {112, 13, 1}}},
+                     {"random", {}}},
+                    [](int32_t slots) {
+                      std::vector<Move> moves;
+                      for (int32_t i = 0; i < 8; i++) {
+                        moves.push_back({2048 + i * slots / 8, i * (slots / 8 + 3), slots / 8});
+                      }
+                      return moves;
+                    });
+}
+
+// Attention
+
+std::vector<Case> attention_cases(bool decode) {
+  std::vector<Case> cases;
+  const auto add = [&](Case one) {
+    one.tolerance = one.kv == KvType::bf16 ? kBf16AttentionTolerance : kAttentionTolerance;
+    if (one.name.empty()) one.name = head_name(one);
+    double positions = 0;  // that tokens look at
+    for (const auto& [position, count] : one.rows) {
+      positions += double(count) * position + double(count) * (count + 1) / 2;
+      one.bytes += (position + count) * kv_token_bytes(one);
+    }
+    one.bytes += tokens_of(one) * 1.0 * one.heads * one.head_dim * (4 + 2);
+    one.operations = 4 * positions * one.heads * one.head_dim;
+    cases.push_back(std::move(one));
+  };
+  const std::vector<Stretch> few = decode ? std::vector<Stretch>{{0, 1}, {1, 1}, {63, 1}, {64, 1}}
+                                          : std::vector<Stretch>{{0, 37}, {62, 3}, {64, 17}};
+  // Both sides of each border: of tiles of 64 and splits of 256.
+  const std::vector<Stretch> borders =
+      decode ? std::vector<Stretch>{{254, 1}, {255, 1}, {256, 1}, {257, 1}, {511, 1}, {512, 1}, {600, 1}}
+             : std::vector<Stretch>{{200, 70}, {0, 129}, {250, 16}, {511, 2}};
+  for (const KvType kv : kKvTypes) {
+    for (const auto& [head_dim, group] : kHeadShapes) {
+      const int32_t kv_heads = group > 4 ? 1 : 2;
+      add({.kv = kv, .heads = kv_heads * group, .kv_heads = kv_heads, .head_dim = head_dim, .rows = few});
+    }
+    add({.name = "tile and split borders, " + std::string(name_of(kv)),
+         .kv = kv,
+         .heads = 3,
+         .kv_heads = 1,
+         .head_dim = 64,
+         .rows = borders});
+    add({.name = "tile and split borders, head_dim 128, " + std::string(name_of(kv)),
+         .kv = kv,
+         .heads = 4,
+         .kv_heads = 1,
+         .head_dim = 128,
+         .rows = {borders.back(), borders.front()}});
+  }
+  for (const ModelShape& model : kModels) {
+    const auto real = [&](Use use, int32_t rows, Stretch stretch) {
+      const std::string what = decode ? count_of(rows, "row") + " of " + to_string(stretch.position + stretch.count)
+                                      : count_of(stretch.count, "token") + " at " + to_string(stretch.position);
+      add({.name = std::string(model.name) + " bf16, " + what,
+           .use = use,
+           .kv = KvType::bf16,
+           .heads = model.heads,
+           .kv_heads = model.kv_heads,
+           .head_dim = model.head_dim,
+           .rows = std::vector<Stretch>(size_t(rows), stretch)});
+    };
+    if (decode) {
+      real(Use::real, 4, {999, 1});
+      for (const int32_t rows : {1, 8, 64}) {
+        for (const int32_t length : {512, 2048}) real(Use::bench, rows, {length - 1, 1});
+      }
+      real(Use::bench, 1, {16383, 1});
+    } else {
+      real(Use::real, 1, {300, 100});
+      real(Use::bench, 1, {0, 512});
+      real(Use::bench, 1, {0, 2048});
+      real(Use::bench, 1, {4096, 512});
+    }
+  }
+  return cases;
+}
+
+// Sampling
+
+std::vector<Case> sample_cases() {
+  std::vector<Case> cases;
+  const auto add = [&](std::string name, Use use, int32_t rows, int32_t vocabulary, Sampling sampling, bool any) {
+    cases.push_back({.name = std::move(name),
+                     .use = use,
+                     .tolerance = kLogprobTolerance,
+                     .tokens = rows,
+                     .outputs = vocabulary,
+                     .sampling = std::move(sampling),
+                     .any_sampling = any,
+                     .bytes = 4.0 * rows * vocabulary});
+  };
+  struct Rule {
+    const char* name;
+    Sampling sampling;
+  };
+  const Rule rules[] = {
+      {"greedy", {}},
+      {"temperature", {.temperature = 1}},
+      {"top-k 40", {.temperature = 0.8f, .top_k = 40}},
+      {"top-p 0.95", {.temperature = 0.8f, .top_p = 0.95f}},
+      {"min-p 0.05", {.temperature = 1.2f, .min_p = 0.05f}},
+      {"20 log-probabilities", {.logprobs = 20}},
+      {"penalties", {.repetition_penalty = 1.3f, .presence_penalty = 0.7f, .frequency_penalty = 0.25f}},
+      {"all of them",
+       {.temperature = 0.9f,
+        .top_k = 100,
+        .top_p = 0.9f,
+        .min_p = 0.01f,
+        .repetition_penalty = 1.1f,
+        .presence_penalty = 0.1f,
+        .frequency_penalty = 0.1f,
+        .logprobs = 5}},
+  };
+  for (const auto& [name, sampling] : rules) add(name, Use::quick, 4, 1000, sampling, false);
+  for (const int32_t vocabulary : {1, 2, 15, 64, 65, 1025}) {
+    add("any rules, vocabulary " + to_string(vocabulary), Use::quick, 4, vocabulary, {}, true);
+  }
+  add("any rules, vocabulary 9000", Use::real, 16, 9000, {}, true);
+  for (const auto& [name, sampling] : rules) {
+    add("qwen-0.5b " + std::string(name) + ", 4 rows", Use::real, 4, kQwen.vocabulary, sampling, false);
+    for (const int32_t rows : {1, 16, 64}) {
+      add("llama-8b " + std::string(name) + ", " + count_of(rows, "row"), Use::bench, rows, kLlama.vocabulary, sampling,
+          false);
+    }
+  }
+  return cases;
+}
+
+std::vector<Case> row_compact_cases() {
+  return {{.name = "4 rows", .tolerance = kLogprobTolerance, .tokens = 4, .outputs = 100},
+          {.name = "llama-8b, 16 rows",
+           .use = Use::real,
+           .tolerance = kLogprobTolerance,
+           .tokens = 16,
+           .outputs = kLlama.vocabulary}};
+}
+
+}  // namespace
+
+std::vector<OpCases> all_cases() {
+  return {{"kv_embed", embed_cases()},
+          {"kv_pad", pad_cases()},
+          {"kv_compact", compact_cases()},
+          {"row_compact", row_compact_cases()},
+          {"embedding", embedding_cases()},
+          {"rms_norm", row_cases(kNormTolerance)},
+          {"convert", row_cases(0)},
+          {"matmul", product_cases(Product::plain)},
+          {"kv_append", append_cases()},
+          {"attention_decode", attention_cases(true)},
+          {"attention_prefill", attention_cases(false)},
+          {"matmul_add", product_cases(Product::add)},
+          {"matmul_swiglu", product_cases(Product::swiglu)},
+          {"select_sampled", select_cases()},
+          {"sample", sample_cases()}};
+}
+
+const char* name_of(WeightType type) {
+  return type == WeightType::f32 ? "f32" : type == WeightType::bf16 ? "bf16" : "int8";
+}
+
+const char* name_of(KvType type) { return type == KvType::f32 ? "f32" : "bf16"; }
+
+const char* name_of(Use use) { return use == Use::quick ? "quick" : use == Use::real ? "real" : "bench"; }
+
+}  // namespace baton::ops

@@ -1,0 +1,148 @@
+#include "ops/device.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "cpu/backend.h"
+#include "cpu/ceiling.h"
+#include "cpu/isa.h"
+#include "ops/trial.h"
+
+#if defined(BATON_CUDA) || defined(BATON_EMULATOR)
+#include "cuda/backend.h"
+#endif
+#if defined(BATON_CUDA)
+#include "cuda/ceiling.h"
+#include "cuda/devices.h"
+#endif
+#if defined(BATON_EMULATOR)
+#include "emulator/emulator.h"
+#endif
+
+namespace baton::ops {
+
+namespace {
+
+constexpr size_t kMiB = size_t(1) << 20;
+// A virtual machine reports the last cache of the whole socket, which it shares.
+constexpr size_t kMostCpuCache = 256 * kMiB;
+
+Ceilings measure_cpu(cpu::Isa isa, int32_t threads) {
+  constexpr int64_t kBytes = int64_t(512) << 20;
+  const cpu::Isa floats = isa == cpu::Isa::amx ? cpu::Isa::avx512 : isa;  // AMX has no products of floats
+  return {double(kBytes) / cpu::read_seconds(kBytes, threads, 3),
+          {cpu::peak_operations_per_second(floats, false, threads),
+           cpu::peak_operations_per_second(isa, false, threads), cpu::peak_operations_per_second(isa, true, threads)}};
+}
+
+Device find_cpu(const std::string& name, const std::string& isa_name, int32_t threads) {
+  const cpu::Isa isa = cpu::parse_isa(isa_name);
+  const cpu::CpuDevice cpu = cpu::cpu_device();
+  if (threads == 0) threads = cpu.cores;
+  const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  return {.name = name,
+          .hardware = cpu.model + ", " + cpu::name(isa) + ", " + std::to_string(threads) +
+                      (threads == 1 ? " thread" : " threads"),
+          .emulated = false,
+          .capability = 0,
+          .attends_in_bf16 = isa == cpu::Isa::amx,
+          .cache_bytes = std::min(size_t(std::max(cache, 0L)), kMostCpuCache),
+          .open = [isa, threads](const BackendOptions& options) -> std::unique_ptr<Backend> {
+            return cpu::make_backend(options, {cpu::name(isa), threads});
+          },
+          .measure = [isa, threads] { return measure_cpu(isa, threads); }};
+}
+
+#if defined(BATON_CUDA)
+constexpr size_t kMostCudaCache = 128 * kMiB;  // no less than the second-level cache of any GPU of today
+
+std::unique_ptr<Backend> open_cuda(const BackendOptions& options, int32_t index) {
+  return cuda::make_backend(options, {.device = index, .graphs = false, .check_launches = false});
+}
+
+Ceilings measure_cuda(int32_t index) {
+  const auto current = open_cuda(options_of({}, {}), index);  // what is measured is the current device
+  return {
+      cuda::copy_bytes_per_second(8 * kMostCudaCache),
+      {0, cuda::matrix_operations_per_second(WeightType::bf16), cuda::matrix_operations_per_second(WeightType::int8)}};
+}
+
+Device find_cuda(const std::string& name, int32_t index) {
+  const cuda::CudaDevices found = cuda::find_devices();
+  REQUIRE(index < int32_t(found.devices.size()), "DEVICE_UNAVAILABLE",
+          found.devices.empty() ? found.reason : "expected a device below " + std::to_string(found.devices.size()));
+  return {.name = name,
+          .hardware = found.devices[size_t(index)].name,
+          .emulated = false,
+          .capability = 0,
+          .attends_in_bf16 = true,
+          .cache_bytes = kMostCudaCache,
+          .open = [index](const BackendOptions& options) { return open_cuda(options, index); },
+          .measure = [index] { return measure_cuda(index); }};
+}
+#endif
+
+#if defined(BATON_EMULATOR)
+// capability: major * 10 + minor.
+Device find_emulator(const std::string& name, int32_t capability) {
+  return {.name = name,
+          .hardware = "CUDA kernels on this processor",
+          .emulated = true,
+          .capability = capability,
+          .attends_in_bf16 = true,
+          .cache_bytes = 0,
+          .open =
+              [](const BackendOptions& options) {
+                return cuda::make_backend(options, {.device = 0, .graphs = false, .check_launches = true});
+              },
+          .measure = [] { return Ceilings{}; }};
+}
+#endif
+
+}  // namespace
+
+Device find_device(const std::string& name, int32_t threads) {
+  const size_t colon = name.find(':');
+  const std::string kind = name.substr(0, colon);
+  const std::string rest = colon == std::string::npos ? "" : name.substr(colon + 1);
+  if (kind == "cpu") return find_cpu(name, rest.empty() ? "auto" : rest, threads);
+#if defined(BATON_CUDA)
+  const bool numbered = !rest.empty() && rest.size() < 4 && rest.find_first_not_of("0123456789") == std::string::npos;
+  if (name == "cuda" || (kind == "cuda" && numbered)) return find_cuda(name, numbered ? std::stoi(rest) : 0);
+#endif
+#if defined(BATON_EMULATOR)
+  if (name == "cuda-emu" || name == "cuda-emu:9.0") return find_emulator(name, 90);
+  if (name == "cuda-emu:8.0") return find_emulator(name, 80);
+#endif
+  throw Error("INVALID_OPTION", "--device: expected one that this program was built for, got " + name);
+}
+
+std::vector<Schedule> schedules(const Device& device) {
+  if (!device.emulated) return {{"", ""}};
+  std::vector<Schedule> all;
+  for (const char* order : {"forward", "reverse", "random"}) {
+    for (const char* async : {"eager", "deferred"}) all.push_back({order, async});
+  }
+  return all;
+}
+
+void follow([[maybe_unused]] const Device& device, [[maybe_unused]] const Schedule& schedule,
+            [[maybe_unused]] uint64_t seed) {
+#if defined(BATON_EMULATOR)
+  if (!device.emulated) return;
+  emulator::Options options;
+  options.order = schedule.order == "forward"   ? emulator::Order::forward
+                  : schedule.order == "reverse" ? emulator::Order::reverse
+                                                : emulator::Order::random;
+  options.async = schedule.async == "eager" ? emulator::Async::eager : emulator::Async::deferred;
+  options.seed = seed;
+  options.major = device.capability / 10;
+  options.minor = device.capability % 10;
+  options.isolated = schedule.order == "forward" && schedule.async == "eager";  // half the time goes into protecting
+  emulator::configure(options);
+#endif
+}
+
+}  // namespace baton::ops
