@@ -14,7 +14,7 @@ Napi::Object start(Napi::Env env, Napi::Object exports) {
   exports.Set("cuda", Napi::Function::New<baton::describe_cuda>(env, "cuda"));
   exports.Set("cudaFreeBytes", Napi::Function::New<baton::cuda_free_bytes>(env, "cudaFreeBytes"));
 #if defined(BATON_EMULATOR)
-  exports.Set("configureEmulator", Napi::Function::New<baton::configure_emulator>(env, "configureEmulator"));
+  exports.Set("emulator", baton::define_emulator(env));
 #endif
   exports.Set("kernels", baton::define_kernels(env));
   return exports;

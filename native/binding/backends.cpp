@@ -130,7 +130,9 @@ Napi::Value cuda_free_bytes(const Napi::CallbackInfo& info) {
 
 #if defined(BATON_EMULATOR)
 
-Napi::Value configure_emulator(const Napi::CallbackInfo& info) {
+namespace {
+
+Napi::Value configure(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     using emulator::Async, emulator::Order;
     REQUIRE(info[0].IsObject(), "INVALID_ARGUMENT", "options: expected an object");
@@ -141,10 +143,36 @@ Napi::Value configure_emulator(const Napi::CallbackInfo& info) {
     options.order = order == "random" ? Order::random : order == "reverse" ? Order::reverse : Order::forward;
     options.async = async == "deferred" ? Async::deferred : Async::eager;
     options.seed = uint64_t(read_integer(given.Get("seed"), "seed"));
-    options.major = read_integer(given.Get("capability"), "capability", 8, 9);
+    options.major = read_integer(given.Get("capability"), "capability", 7, 9);
     emulator::configure(options);
     return info.Env().Undefined();
   });
+}
+
+Napi::Value stats(const Napi::CallbackInfo& info) {
+  const emulator::Stats stats = emulator::stats();
+  const Napi::Object object = Napi::Object::New(info.Env());
+  object.Set("grids", double(stats.grids));
+  object.Set("allocations", double(stats.allocations));
+  object.Set("pinnedAllocations", double(stats.pinned_allocations));
+  return object;
+}
+
+Napi::Value fail_next(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    emulator::fail_next(cudaError_t(read_integer(info[0], "code", 1)));
+    return info.Env().Undefined();
+  });
+}
+
+}  // namespace
+
+Napi::Object define_emulator(Napi::Env env) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("configure", Napi::Function::New<configure>(env, "configure"));
+  object.Set("stats", Napi::Function::New<stats>(env, "stats"));
+  object.Set("failNext", Napi::Function::New<fail_next>(env, "failNext"));
+  return object;
 }
 
 #endif

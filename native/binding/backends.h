@@ -26,7 +26,7 @@ Napi::Value describe_cpu(const Napi::CallbackInfo& info);
 Napi::Value describe_cuda(const Napi::CallbackInfo& info);
 // `cudaFreeBytes`
 Napi::Value cuda_free_bytes(const Napi::CallbackInfo& info);
-// `configureEmulator`, only in a build against it
-Napi::Value configure_emulator(const Napi::CallbackInfo& info);
+// `emulator`, only in a build against it: configure(options), stats(), failNext(code)
+Napi::Object define_emulator(Napi::Env env);
 
 }  // namespace baton
