@@ -131,7 +131,8 @@ void Sampler::adjust(Row& row, int32_t position, float* logits) const {
   }
   for (const auto& [token, value] : sampling.bias) {
     row.raw.push_back({token, logits[token]});
-    logits[token] += value;
+    // A ban holds for what a penalty has made infinite too.
+    logits[token] = value > -INFINITY ? logits[token] + value : value;
   }
   if (position - row.prompt_length >= sampling.min_tokens) return;
   for (const int32_t token : sampling.stop_tokens) {

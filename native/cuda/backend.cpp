@@ -169,8 +169,8 @@ CudaBackend::CudaBackend(const BackendOptions& options, const CudaOptions& cuda,
       hopper_(hopper_supported(device.major, device.minor)),
       upload_(stream_),
       rope_table_(size_t(options.context) * size_t(options.config.head_dim), "rotary embedding"),
-      workspace_tokens_(
-          int32_t(std::clamp<int64_t>(kWorkspaceFloats / workspace_floats_per_token(options), 1, options.step_tokens))),
+      workspace_tokens_(int32_t(std::clamp<int64_t>(kWorkspaceFloats / workspace_floats_per_token(options), 1,
+                                                    std::min(options.rows, options.step_tokens)))),
       moves_(kMostMoves, "moves"),
       arrays_(options.step_tokens, options.rows),
       sampler_(options.rows, options.config.vocabulary, stream_) {

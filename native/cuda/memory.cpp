@@ -11,7 +11,7 @@ namespace baton::cuda {
 namespace {
 
 constexpr size_t kAlignment = 256;  // what cudaMalloc keeps, and more than any access needs
-constexpr size_t kPiece = size_t(32) << 20;
+constexpr size_t kPiece = size_t(4) << 20;
 
 std::string megabytes(size_t bytes) { return std::to_string((bytes >> 20) + 1) + " MiB"; }
 

@@ -22,9 +22,7 @@ void Upload::rows(void* to, int64_t count, int64_t pitch,
     const int64_t rows = std::min(fitting, count - begin);
     const size_t bytes = size_t(rows * pitch);
     CUDA_CHECK(cudaEventSynchronize(buffer.free));
-    if (buffer.bytes.bytes() < bytes) {
-      buffer.bytes = PinnedArray<std::byte>(std::max(bytes, size_t(kBufferBytes)), "weights on their way");
-    }
+    if (buffer.bytes.bytes() < bytes) buffer.bytes = PinnedArray<std::byte>(bytes, "weights on their way");
     memset(buffer.bytes.data(), 0, bytes);
     for (int64_t row = 0; row < rows; row++) fill(begin + row, buffer.bytes.data() + row * pitch);
     CUDA_CHECK(cudaMemcpyAsync(static_cast<std::byte*>(to) + begin * pitch, buffer.bytes.data(), bytes,

@@ -23,35 +23,38 @@ namespace {
 constexpr size_t kTripwire = 256;  // bytes behind dynamic shared memory that must stay as they are
 
 const char* const kBarrierNames[kBarriers] = {
-    "__syncthreads", "barrier 1",  "barrier 2",  "barrier 3",  "barrier 4",  "barrier 5",  "barrier 6",  "barrier 7",
-    "barrier 8",     "barrier 9",  "barrier 10", "barrier 11", "barrier 12", "barrier 13", "barrier 14", "barrier 15"};
+    "__syncthreads", "barrier 1", "barrier 2",  "barrier 3",  "barrier 4",  "barrier 5",  "barrier 6",  "barrier 7",
+    "barrier 8",     "barrier 9", "barrier 10", "barrier 11", "barrier 12", "barrier 13", "barrier 14", "barrier 15"};
 
 std::function<void(const std::string&)> receive_fault;
 
 std::string text(const Where& where) { return std::string(where.file_name()) + ':' + std::to_string(where.line()); }
 
 std::string text(uint3 place) {
-  return '(' + std::to_string(place.x) + ", " + std::to_string(place.y) + ", " + std::to_string(place.z) + ')';
+  char text[40];
+  std::snprintf(text, sizeof text, "(%u, %u, %u)", place.x, place.y, place.z);
+  return text;
 }
 
 }  // namespace
 
-Block& block() {
+Block* the_block = nullptr;
+
+Block& make_block() {
   static Block block;
+  the_block = &block;
   return block;
 }
 
-Thread& self(const Where& where) {
-  if (!block().runs()) fault("a device function was called by the host", where);
-  return block().self();
-}
+void fault_of_host(const Where& where) { fault("a device function was called by the host", where); }
 
 void on_fault(std::function<void(const std::string& report)> receive) { receive_fault = std::move(receive); }
 
 void fault(const std::string& what, const Where& where) {
   Hidden hidden;
   {
-    std::string report = "emulator: " + what + " at " + text(where);
+    std::string report = "emulator: " + what;
+    if (where.line() > 0) report += " at " + text(where);
     if (block().runs()) report += block().describe();
     if (!block().runs() || !receive_fault) {
       std::fprintf(stderr, "%s\n", report.c_str());
@@ -63,26 +66,7 @@ void fault(const std::string& what, const Where& where) {
   block().abandon();
 }
 
-void ReadySet::clear() {
-  std::fill(std::begin(words_), std::end(words_), 0);
-  count_ = 0;
-}
-
-void ReadySet::add(int place) {
-  uint64_t& word = words_[place / 64];
-  const uint64_t bit = uint64_t(1) << place % 64;
-  count_ += (word & bit) == 0;
-  word |= bit;
-}
-
-void ReadySet::remove(int place) {
-  uint64_t& word = words_[place / 64];
-  const uint64_t bit = uint64_t(1) << place % 64;
-  count_ -= (word & bit) != 0;
-  word &= ~bit;
-}
-
-int ReadySet::after(int place) const {
+[[gnu::no_sanitize_thread]] int ReadySet::after(int place) const {
   assert(count_ > 0);
   constexpr int kWords = kMostThreads / 64;
   const int first = (place + 1) % kMostThreads;
@@ -95,7 +79,7 @@ int ReadySet::after(int place) const {
   return -1;
 }
 
-int ReadySet::nth(int n) const {
+[[gnu::no_sanitize_thread]] int ReadySet::nth(int n) const {
   for (int word = 0; word < kMostThreads / 64; word++) {
     uint64_t bits = words_[word];
     const int count = std::popcount(bits);
@@ -126,6 +110,8 @@ bool Block::run(const Grid& grid) {
   main.actor = this_actor();
   main_ = &main;
   faulted_ = false;
+  order_ = options().order;
+  async_ = options().async;
   body_ = grid.thread;
   if (kThreadSanitizer) grid_keys_ = std::make_unique<GridKeys>();
   publish(&grid_keys_->launched);
@@ -136,14 +122,13 @@ bool Block::run(const Grid& grid) {
   stats.grids++;
 
   const uint64_t blocks = uint64_t(grid.grid.x) * grid.grid.y * grid.grid.z;
-  std::vector<uint64_t> order(blocks);
-  std::iota(order.begin(), order.end(), uint64_t(0));
-  if (options().order == Order::reverse) std::reverse(order.begin(), order.end());
-  if (options().order == Order::random) std::shuffle(order.begin(), order.end(), random_);
-  for (const uint64_t number : order) {
+  std::vector<uint64_t> shuffled(order_ == Order::random ? blocks : 0);
+  std::iota(shuffled.begin(), shuffled.end(), uint64_t(0));
+  std::shuffle(shuffled.begin(), shuffled.end(), random_);
+  for (uint64_t i = 0; i < blocks && !faulted_; i++) {
+    const uint64_t number = order_ == Order::random ? shuffled[i] : order_ == Order::reverse ? blocks - 1 - i : i;
     const uint64_t row = number / grid.grid.x;
     run_block(grid, {unsigned(number % grid.grid.x), unsigned(row % grid.grid.y), unsigned(row / grid.grid.y)});
-    if (faulted_) break;
   }
   receive(&grid_keys_->finished);
   main_ = nullptr;
@@ -208,8 +193,8 @@ void Block::run_block(const Grid& grid, uint3 place) {
   pauses_ = 0;
   place_ = kMostThreads - 1;
 
-  current_ = options().order == Order::random ? threads_[ready_.nth(int(random_() % ready_.count()))]
-                                              : threads_[this->place(ready_.after(place_))];
+  current_ = order_ == Order::random ? threads_[ready_.nth(int(random_() % ready_.count()))]
+                                     : threads_[this->place(ready_.after(place_))];
   place_ = this->place(current_->index);
   threadIdx = current_->place;
   stats.switches++;
@@ -245,7 +230,7 @@ void Block::finish_thread() {
   Barrier& barrier = barriers_[0];
   if (barrier.arrived > 0 && barrier.arrived >= live_) release(0);
   if (live_ > 0) {
-    go_to(next("the end of a thread", thread.where));
+    go_to(next("its own end", Where()));
     return;  // the next block uses this thread again
   }
   finish_block();
@@ -298,20 +283,22 @@ std::string Block::describe() const {
     };
     while (last + 1 < count_ && waits_alike(*threads_[last + 1])) last++;
     std::string& range = places[std::string(thread.waits_for) + " at " + text(thread.where)];
-    range += (range.empty() ? "" : ", ") + std::to_string(first);
-    if (last > first) range += "-" + std::to_string(last);
+    if (!range.empty()) range += ", ";
+    range += std::to_string(first);
+    if (last > first) range.append("-").append(std::to_string(last));
   }
   for (const auto& [where, range] : places) report += "\n  threads " + range + " wait in " + where;
   return report;
 }
 
-Thread& Block::next(const char* waits_for, const Where& where) {
-  if (ready_.count() == 0) fault(std::string("deadlock: all threads of the block wait, the last in ") + waits_for, where);
-  const int place = options().order == Order::random ? ready_.nth(int(random_() % ready_.count())) : ready_.after(place_);
+[[gnu::no_sanitize_thread]] Thread& Block::next(const char* waits_for, const Where& where) {
+  if (ready_.count() == 0)
+    fault(std::string("deadlock: all threads of the block wait, the last in ") + waits_for, where);
+  const int place = order_ == Order::random ? ready_.nth(int(random_() % ready_.count())) : ready_.after(place_);
   return *threads_[this->place(place)];
 }
 
-void Block::go_to(Thread& thread) {
+[[gnu::no_sanitize_thread]] void Block::go_to(Thread& thread) {
   Thread& from = *current_;
   stats.switches++;
   current_ = &thread;
@@ -320,7 +307,7 @@ void Block::go_to(Thread& thread) {
   thread.fiber.resume(from.fiber);
 }
 
-void Block::wait(const char* waits_for, const Where& where, const void* at) {
+[[gnu::no_sanitize_thread]] void Block::wait(const char* waits_for, const Where& where, const void* at) {
   Thread& thread = *current_;
   thread.state = Thread::State::waiting;
   thread.waits_for = waits_for;
@@ -330,7 +317,7 @@ void Block::wait(const char* waits_for, const Where& where, const void* at) {
   go_to(next(waits_for, where));
 }
 
-void Block::wake(Thread& thread) {
+[[gnu::no_sanitize_thread]] void Block::wake(Thread& thread) {
   thread.state = Thread::State::ready;
   ready_.add(place(thread.index));
 }
@@ -407,7 +394,7 @@ void Block::release(int id) {
 
 // Warps
 
-bool Block::arrive(uint32_t mask, Operation operation, const Where& where) {
+[[gnu::no_sanitize_thread]] bool Block::arrive(uint32_t mask, Operation operation, const Where& where) {
   Thread& thread = *current_;
   Warp& warp = *thread.warp;
   const uint32_t bit = 1u << thread.lane;
@@ -436,7 +423,7 @@ bool Block::arrive(uint32_t mask, Operation operation, const Where& where) {
   return last;
 }
 
-void Block::disperse() {
+[[gnu::no_sanitize_thread]] void Block::disperse() {
   Thread& thread = *current_;
   Warp& warp = *thread.warp;
   for (int i = 0; i < warp.meeting_count; i++) {

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <random>
 #include <string>
@@ -85,10 +87,10 @@ struct Products {
   std::vector<Product> open;                 // not committed
   std::vector<std::vector<Product>> groups;  // committed, the oldest first
   std::vector<Accumulators> accumulators;
-  bool fenced = false;  // since the kernel could last have touched registers
-  size_t asked = 0;     // since the block began
-  std::unique_ptr<Key> asked_key = std::make_unique<Key>();    // published by the lanes
-  std::vector<std::shared_ptr<Key>> waited_for;                // of the products that the last wait covered
+  bool fenced = false;                                       // since the kernel could last have touched registers
+  size_t asked = 0;                                          // since the block began
+  std::unique_ptr<Key> asked_key = std::make_unique<Key>();  // published by the lanes
+  std::vector<std::shared_ptr<Key>> waited_for;              // of the products that the last wait covered
 };
 
 struct Warp {
@@ -144,10 +146,10 @@ struct Barrier {
 struct PhaseBarrier {
   uint64_t* place = nullptr;
   uint32_t phase = 0;
-  uint32_t arrivals = 0;  // of a phase
-  int32_t missing = 0;    // of them in this phase
-  int64_t bytes = 0;      // expected less come
-  bool fenced = false;    // the copy engine may know it
+  uint32_t arrivals = 0;                                     // of a phase
+  int32_t missing = 0;                                       // of them in this phase
+  int64_t bytes = 0;                                         // expected less come
+  bool fenced = false;                                       // the copy engine may know it
   std::unique_ptr<Key[]> keys = std::make_unique<Key[]>(2);  // by phase
 };
 
@@ -160,13 +162,27 @@ struct TileLoad {
   Where where;
 };
 
-// The threads that can run, by their place in the schedule.
+// The threads that can run, by their place in the schedule. Like all that happens at each switch of threads, it is
+// hidden from ThreadSanitizer by an attribute, which costs nothing.
 class ReadySet {
  public:
-  void clear();
-  void add(int place);
-  void remove(int place);
-  int count() const { return count_; }
+  void clear() {
+    std::fill(std::begin(words_), std::end(words_), 0);
+    count_ = 0;
+  }
+  [[gnu::no_sanitize_thread]] void add(int place) {
+    uint64_t& word = words_[place / 64];
+    const uint64_t bit = uint64_t(1) << place % 64;
+    count_ += (word & bit) == 0;
+    word |= bit;
+  }
+  [[gnu::no_sanitize_thread]] void remove(int place) {
+    uint64_t& word = words_[place / 64];
+    const uint64_t bit = uint64_t(1) << place % 64;
+    count_ -= (word & bit) != 0;
+    word &= ~bit;
+  }
+  [[gnu::no_sanitize_thread]] int count() const { return count_; }
   int after(int place) const;  // the next, around the end; there must be one
   int nth(int n) const;
 
@@ -190,6 +206,9 @@ class Block {
   // Runs all blocks of the grid in the name of the current actor; false if there was a fault.
   bool run(const Grid& grid);
   bool runs() const { return current_ != nullptr; }
+  // Of the options, while it runs.
+  Order order() const { return order_; }
+  Async async() const { return async_; }
 
   // The thread that runs. What follows is called by it.
   Thread& self() { return *current_; }
@@ -203,7 +222,7 @@ class Block {
   // Called by what a thread may spin on: now and then others run, and a fault ends what spins for ever.
   void pause();
   void yield_unless_forward() {
-    if (options().order != Order::forward) yield();
+    if (order_ != Order::forward) yield();
   }
 
   // Returns once all lanes of the mask have come, the last of which calls complete(warp, mask).
@@ -250,7 +269,7 @@ class Block {
 
   Thread& next(const char* waits_for, const Where& where);
   void go_to(Thread& thread);
-  int place(int index) const { return options().order == Order::reverse ? count_ - 1 - index : index; }
+  int place(int index) const { return order_ == Order::reverse ? count_ - 1 - index : index; }
 
   bool arrive(uint32_t mask, Operation operation, const Where& where);
   void disperse();
@@ -264,6 +283,8 @@ class Block {
   uint64_t turns_ = 0;
   Actor tensor_cores_[kMostWarps] = {};
   std::vector<Warp> warps_;
+  Order order_ = Order::forward;
+  Async async_ = Async::eager;
   ReadySet ready_;
   int place_ = 0;  // of the thread that ran last
   int count_ = 0;
@@ -295,8 +316,14 @@ class Block {
 };
 
 // The one block that runs, on whichever thread runs the queues.
-Block& block();
+extern Block* the_block;
+Block& make_block();
+inline Block& block() { return the_block != nullptr ? *the_block : make_block(); }
 // The thread that runs; a fault where no kernel does.
-Thread& self(const Where& where = Where::current());
+[[noreturn]] void fault_of_host(const Where& where);
+inline Thread& self(const Where& where = Where::current()) {
+  if (!block().runs()) fault_of_host(where);
+  return block().self();
+}
 
 }  // namespace baton::emulator

@@ -132,8 +132,9 @@ bool polling() {
   while (cudaEventQuery(end.handle) == cudaErrorNotReady) polls++;
   cudaGetLastError();
   float milliseconds = -1;
-  return polls > 1 && cudaEventElapsedTime(&milliseconds, begin.handle, end.handle) == cudaSuccess && milliseconds >= 0 &&
-         cudaStreamQuery(stream.handle) == cudaSuccess && equal(values.read(), [](size_t i) { return i + 3; });
+  return polls > 1 && cudaEventElapsedTime(&milliseconds, begin.handle, end.handle) == cudaSuccess &&
+         milliseconds >= 0 && cudaStreamQuery(stream.handle) == cudaSuccess &&
+         equal(values.read(), [](size_t i) { return i + 3; });
 }
 
 // A graph with two branches, replayed; kJoins: the recording waits for both.

@@ -189,9 +189,7 @@ bool load_matrix() { return loads_matrix(8); }
 bool load_matrix_unaligned() { return loads_matrix(4); }
 bool load_matrix_overflow() { return loads_matrix(16); }
 
-__global__ void write_both_kernel(float* out) {
-  out[threadIdx.x] = float(threadIdx.x);
-}
+__global__ void write_both_kernel(float* out) { out[threadIdx.x] = float(threadIdx.x); }
 
 bool host_writes_device_memory() {
   Options isolated = options();

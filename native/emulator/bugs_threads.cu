@@ -177,9 +177,7 @@ bool pipeline() {
          });
 }
 
-__global__ void blocks_kernel(float* out, int apart) {
-  out[blockIdx.x * apart + threadIdx.x] = float(threadIdx.x);
-}
+__global__ void blocks_kernel(float* out, int apart) { out[blockIdx.x * apart + threadIdx.x] = float(threadIdx.x); }
 
 template <int kApart>
 bool blocks() {
@@ -280,7 +278,8 @@ std::vector<Bug> thread_bugs() {
       {"multiply_partial", "a matrix product without one lane", kEverywhere, multiply<false>},
       {"copy_async_wait_short", "a wait that leaves the group in flight that is used", kEverywhere,
        pipeline<kStages - 1, 2>},
-      {"copy_async_barrier_missing", "no barrier between a wait and what others read", kThread, pipeline<kStages - 2, 0>},
+      {"copy_async_barrier_missing", "no barrier between a wait and what others read", kThread,
+       pipeline<kStages - 2, 0>},
       {"blocks_race", "blocks that write to the same place", kThread, blocks<0>},
       {"fence_missing", "no fence between a block's writes and its arrival", kThread, last_block<false>},
       {"spin", "a block waits for one that has not begun", kEverywhere, spin},

@@ -16,8 +16,8 @@ namespace baton::emulator {
 // nothing waits for; reverse does all that can be done first, the youngest stream's before.
 enum class Order { forward, reverse, random };
 
-// When an asynchronous copy or product takes place: at once, or when it is waited for (copies of tiles, with
-// Order::random: at either).
+// When an asynchronous copy or product takes place: at once, or when it is waited for. Deferred copies of tiles, which
+// threads may overtake, come late with Order::forward only, early with reverse, and at either moment with random.
 enum class Async { eager, deferred };
 
 struct Options {
@@ -42,7 +42,7 @@ struct Stats {
   uint64_t blocks = 0;
   uint64_t switches = 0;          // from one CUDA thread to another
   uint64_t products = 0;          // mma and wgmma instructions, once per warp
-  uint64_t shared_phases = 0;     // eight lanes that touch 16 bytes of shared memory each, in one cycle at best
+  uint64_t shared_phases = 0;     // of load_matrix: eight rows of 16 bytes, read in one cycle if in different banks
   uint64_t shared_conflicts = 0;  // cycles more than that
   size_t memory_bytes = 0;        // device memory now allocated
   size_t allocations = 0;         // and in how many pieces

@@ -7,8 +7,8 @@
 #include <new>
 
 #if !BATON_UCONTEXT
-// Saves the registers that a call preserves on this stack and its top in *save, and takes up the stack whose top is load.
-// ucontext would do, but it enters the kernel for the signal mask: six to nine times slower.
+// Saves the registers that a call preserves on this stack and its top in *save, and takes up the stack whose top is
+// load. ucontext would do, but it enters the kernel for the signal mask: six to nine times slower.
 extern "C" void baton_switch_stack(void** save, void* load);
 asm(R"(
 .text
@@ -41,7 +41,8 @@ namespace baton::emulator {
 namespace {
 
 constexpr size_t kGuardBytes = 4096;
-constexpr size_t kStackBytes = kAddressSanitizer ? 512 * 1024 : 128 * 1024;  // address space; pages come as they are used
+constexpr size_t kStackBytes =
+    kAddressSanitizer ? 512 * 1024 : 128 * 1024;  // address space; pages come as they are used
 
 // One fiber runs at a time, whatever OS thread runs it: these need no lock beyond the one that runs grids.
 Fiber* running = nullptr;
@@ -93,13 +94,13 @@ void Fiber::start() {
   running->entry_();
 }
 
-void Fiber::arrive() {
+[[gnu::no_sanitize_thread]] void Fiber::arrive() {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(fake_stack_, &previous->stack_, &previous->stack_bytes_);
 #endif
 }
 
-void Fiber::resume(Fiber& from) {
+[[gnu::no_sanitize_thread]] void Fiber::resume(Fiber& from) {
   previous = &from;
   running = this;
 #if defined(__SANITIZE_ADDRESS__)

@@ -16,8 +16,8 @@ namespace baton::emulator {
 // A stack and a place in the code to go on from. Which one runs is known to the caller of resume only.
 class Fiber {
  public:
-  Fiber();                                // the stack the caller runs on
-  explicit Fiber(void (*entry)());        // one of its own, on which entry runs when first resumed; it never returns
+  Fiber();                          // the stack the caller runs on
+  explicit Fiber(void (*entry)());  // one of its own, on which entry runs when first resumed; it never returns
   ~Fiber();
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;

@@ -17,14 +17,15 @@ void barrier_expect(uint64_t* barrier, uint32_t bytes, const Where& where = Wher
 void barrier_arrive(uint64_t* barrier, const Where& where = Where::current());
 void barrier_wait(uint64_t* barrier, uint32_t parity, const Where& where = Where::current());
 
-// Copies the map's box at (row, column) to shared memory, swizzled, with zeros where the box leaves the tensor, and tells
-// the barrier the bytes of the whole box. Deferred: when a barrier_wait lacks them.
+// Copies the map's box at (row, column) to shared memory, swizzled, with zeros where the box leaves the tensor, and
+// tells the barrier the bytes of the whole box. Deferred: when a barrier_wait lacks them.
 void load_tile(void* to, const CUtensorMap* map, uint64_t* barrier, int32_t column, int32_t row,
                const Where& where = Where::current());
 inline void prefetch_tile_map(const CUtensorMap*) {}
 
-// Products of a warpgroup: four warps, the first a multiple of four. a and b: descriptors of K-major tiles with 128-byte
-// swizzle. Deferred: products read shared memory, and accumulators are other than NaN, when products_wait covers them.
+// Products of a warpgroup: four warps, the first a multiple of four. a and b: descriptors of K-major tiles with
+// 128-byte swizzle. Deferred: products read shared memory, and accumulators are other than NaN, when products_wait
+// covers them.
 void products_fence(const Where& where = Where::current());
 void products_commit(const Where& where = Where::current());
 void products_wait_for(int pending, const Where& where);

@@ -51,11 +51,12 @@ void copy_async(void* to, const void* from, bool valid, const Where& where) {
   Hidden hidden;
   Thread& thread = self(where);
   if (uintptr_t(to) % kCopyBytes != 0) fault("copy_async to an address that is not a multiple of 16", where);
-  if (valid && uintptr_t(from) % kCopyBytes != 0) fault("copy_async from an address that is not a multiple of 16", where);
+  if (valid && uintptr_t(from) % kCopyBytes != 0)
+    fault("copy_async from an address that is not a multiple of 16", where);
   block().shared(shared_address(to, where), kCopyBytes, where);
   if (valid) check_global(from, kCopyBytes, "copy_async", where);
   const Copy copy = {to, from, valid};
-  if (options().async == Async::eager) {
+  if (block().async() == Async::eager) {
     perform(copy);
   } else {
     thread.copies.push_back(copy);
@@ -86,7 +87,7 @@ void copy_async_wait_for(int pending) {
 namespace {
 
 constexpr int kTiles = 4;
-constexpr int kRows = 8;       // of a tile, 16 bytes each
+constexpr int kRows = 8;        // of a tile, 16 bytes each
 constexpr int kBankGroups = 8;  // of four banks, 16 bytes
 
 void load_tiles(uint32_t (&r)[kTiles], const void* row, Operation operation, const Where& where) {
@@ -101,33 +102,34 @@ void load_tiles(uint32_t (&r)[kTiles], const void* row, Operation operation, con
   Lane& lane = thread.warp->lanes[thread.lane];
   lane.in[0] = uintptr_t(row);
   const bool transposed = operation == Operation::load_matrix_transposed;
-  block().meet(kAllLanes, operation, where, [transposed](Warp& warp, uint32_t) {
-    for (int tile = 0; tile < kTiles; tile++) {
-      uint16_t values[kRows][kRows];
-      uint32_t groups = 0;
-      for (int i = 0; i < kRows; i++) {
-        const void* row = reinterpret_cast<const void*>(warp.lanes[tile * kRows + i].in[0]);
-        std::memcpy(values[i], row, sizeof values[i]);
-        groups |= 1u << block().offset(row) / 16 % kBankGroups;
-      }
-      block().stats.shared_phases++;
-      block().stats.shared_conflicts += uint64_t(kRows - std::popcount(groups));
-      for (int i = 0; i < kLanes; i++) {
-        const int major = i / 4, minor = 2 * (i % 4);
-        const uint32_t low = transposed ? values[minor][major] : values[major][minor];
-        const uint32_t high = transposed ? values[minor + 1][major] : values[major][minor + 1];
-        warp.lanes[i].out[tile] = low | high << 16;
-      }
-    }
-  });
+  block().meet(
+      kAllLanes, operation, where, [transposed](Warp & warp, uint32_t) __attribute__((no_sanitize("thread"))) {
+        for (int tile = 0; tile < kTiles; tile++) {
+          uint16_t values[kRows][kRows];
+          uint32_t groups = 0;
+          for (int i = 0; i < kRows; i++) {
+            const void* row = reinterpret_cast<const void*>(warp.lanes[tile * kRows + i].in[0]);
+            std::memcpy(values[i], row, sizeof values[i]);
+            groups |= 1u << block().offset(row) / 16 % kBankGroups;
+          }
+          block().stats.shared_phases++;
+          block().stats.shared_conflicts += uint64_t(kRows - std::popcount(groups));
+          for (int i = 0; i < kLanes; i++) {
+            const int major = i / 4, minor = 2 * (i % 4);
+            const uint32_t low = transposed ? values[minor][major] : values[major][minor];
+            const uint32_t high = transposed ? values[minor + 1][major] : values[major][minor + 1];
+            warp.lanes[i].out[tile] = low | high << 16;
+          }
+        }
+      });
   for (int tile = 0; tile < kTiles; tile++) r[tile] = uint32_t(lane.out[tile]);
 }
 
 // d[16, 8] += a[16, kDepth] b[kDepth, 8], one row of d at a time. No sanitizers: only arrays of its own.
 template <typename Value, int kDepth>
 __attribute__((no_sanitize("address", "undefined", "thread"))) void multiply(Value (&d)[16][8],
-                                                                            const Value (&a)[16][kDepth],
-                                                                            const Value (&b)[kDepth][8]) {
+                                                                             const Value (&a)[16][kDepth],
+                                                                             const Value (&b)[kDepth][8]) {
   typedef Value Row __attribute__((vector_size(8 * sizeof(Value))));
   for (int i = 0; i < 16; i++) {
     Row sum;

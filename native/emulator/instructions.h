@@ -21,7 +21,8 @@ void copy_async_wait() {
 
 void load_matrix(uint32_t (&r)[4], const void* row, const Where& where = Where::current());
 void load_matrix_transposed(uint32_t (&r)[4], const void* row, const Where& where = Where::current());
-void multiply_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], const Where& where = Where::current());
+void multiply_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                   const Where& where = Where::current());
 void multiply_int8(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                    const Where& where = Where::current());
 float exp2_approximate(float x);

@@ -48,14 +48,12 @@ inline double __fma_rn(double x, double y, double z) { return fma(x, y, z); }
 inline float __saturatef(float x) { return x > 0 ? (x < 1 ? x : 1.0f) : 0.0f; }
 
 template <std::integral A, std::integral B>
-  requires(sizeof(A) == sizeof(B))
-constexpr std::common_type_t<A, B> min(A a, B b) {
+requires(sizeof(A) == sizeof(B)) constexpr std::common_type_t<A, B> min(A a, B b) {
   using Common = std::common_type_t<A, B>;
   return Common(b) < Common(a) ? Common(b) : Common(a);
 }
 template <std::integral A, std::integral B>
-  requires(sizeof(A) == sizeof(B))
-constexpr std::common_type_t<A, B> max(A a, B b) {
+requires(sizeof(A) == sizeof(B)) constexpr std::common_type_t<A, B> max(A a, B b) {
   using Common = std::common_type_t<A, B>;
   return Common(a) < Common(b) ? Common(b) : Common(a);
 }

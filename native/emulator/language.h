@@ -14,10 +14,10 @@
 #define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-// A static array of a kernel's is one array for all blocks here: the call makes a block follow its predecessors, so that
-// the race check does not take them for concurrent. Unlike dynamic shared memory it is not filled with NaN.
-#define __shared__                           \
-  ::baton::emulator::enter_static_shared();  \
+// A static array of a kernel's is one array for all blocks here: the call makes a block follow its predecessors, so
+// that the race check does not take them for concurrent. Unlike dynamic shared memory it is not filled with NaN.
+#define __shared__                          \
+  ::baton::emulator::enter_static_shared(); \
   static
 
 namespace baton::emulator {

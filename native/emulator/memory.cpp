@@ -19,9 +19,9 @@ namespace baton::emulator {
 namespace {
 
 constexpr size_t kAlignment = 256;
-constexpr size_t kGap = 256;                          // behind each allocation; nobody may write there
+constexpr size_t kGap = 256;  // behind each allocation; nobody may write there
 constexpr size_t kPageBytes = 4096;
-constexpr size_t kRegionBytes = size_t(64) << 30;     // of addresses: enough that few are used twice
+constexpr size_t kRegionBytes = size_t(64) << 30;  // of addresses: enough that few are used twice
 constexpr size_t kGrowth = size_t(1) << 20;
 
 size_t round_up(size_t bytes, size_t multiple) { return (bytes + multiple - 1) / multiple * multiple; }
@@ -133,16 +133,15 @@ bool Memory::free_pinned(void* pointer) {
   return true;
 }
 
-bool Memory::is_device(const void* pointer) const {
-  return pointer >= region_ && pointer < region_ + kRegionBytes;
-}
+bool Memory::is_device(const void* pointer) const { return pointer >= region_ && pointer < region_ + kRegionBytes; }
 
 Memory::Place Memory::place(const void* from, size_t bytes) const {
   const std::lock_guard lock(mutex_);
   const char* begin = static_cast<const char*>(from);
   const Allocations& allocations = is_device(from) ? device_ : pinned_;
   const auto after = allocations.upper_bound(begin);
-  const bool known = after != allocations.begin() && begin + bytes <= std::prev(after)->first + std::prev(after)->second.bytes;
+  const bool known =
+      after != allocations.begin() && begin + bytes <= std::prev(after)->first + std::prev(after)->second.bytes;
   if (is_device(from)) return known ? Place::device : Place::nowhere;
   return known ? Place::pinned : Place::host;
 }

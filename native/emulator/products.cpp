@@ -11,10 +11,10 @@ namespace baton::emulator {
 
 namespace {
 
-constexpr int kRows = 16;               // of a warp
+constexpr int kRows = 16;  // of a warp
 constexpr int kWarpsTogether = 4;
 constexpr int kMostColumns = 256;
-constexpr uint32_t kStepBytes = 32;     // of a row of a or b in one product
+constexpr uint32_t kStepBytes = 32;         // of a row of a or b in one product
 constexpr uint32_t kInFlight = 0xffa5a5a5;  // in registers that must not be read now; NaN as a float
 
 // A K-major tile with 128-byte swizzle.
@@ -57,8 +57,8 @@ void unpack(const unsigned char (&bytes)[kStepBytes], int32_t (&values)[32]) {
 // sums[16, columns] += a[16, kDepth] b[kDepth, columns]
 template <typename Value, int kDepth>
 __attribute__((no_sanitize("address", "undefined", "thread"))) void multiply(Value* sums, int columns,
-                                                                            const Value (&a)[kRows][kDepth],
-                                                                            const Value (&b)[kDepth][kMostColumns]) {
+                                                                             const Value (&a)[kRows][kDepth],
+                                                                             const Value (&b)[kDepth][kMostColumns]) {
   typedef Value Eight __attribute__((vector_size(8 * sizeof(Value))));
   for (int row = 0; row < kRows; row++) {
     for (int column = 0; column < columns; column += 8) {
@@ -176,7 +176,7 @@ void perform_one(Warp& warp, const Product& product) {
 
 void complete(Warp& warp, const std::vector<Product>& group) {
   for (const Product& product : group) {
-    if (options().async == Async::deferred) perform_one(warp, product);
+    if (block().async() == Async::deferred) perform_one(warp, product);
     if (kThreadSanitizer) warp.products.waited_for.push_back(product.complete);
     Accumulators& accumulators = warp.products.accumulators[product.accumulators];
     if (--accumulators.products == 0) give_registers(accumulators);
@@ -185,10 +185,12 @@ void complete(Warp& warp, const std::vector<Product>& group) {
 
 // The four warps ask for the same products in the same order.
 void compare_warps(const Product& product, Warp& warp, const Where& where) {
-  std::vector<std::pair<uint64_t, uint64_t>>& asked = block().products_asked[block().self().index / (kWarpsTogether * kLanes)];
+  std::vector<std::pair<uint64_t, uint64_t>>& asked =
+      block().products_asked[block().self().index / (kWarpsTogether * kLanes)];
   const size_t number = warp.products.asked++;
   if (number == asked.size()) asked.push_back({product.a, product.b});
-  if (asked[number] != std::pair(product.a, product.b)) fault("multiply_group: the warps of the warpgroup differ", where);
+  if (asked[number] != std::pair(product.a, product.b))
+    fault("multiply_group: the warps of the warpgroup differ", where);
 }
 
 }  // namespace
@@ -227,7 +229,8 @@ void products_wait_for(int pending, const Where& where) {
 }
 
 // in: registers, a, b, values and accumulate
-void multiply_group(ProductType type, void* d, int values, uint64_t a, uint64_t b, bool accumulate, const Where& where) {
+void multiply_group(ProductType type, void* d, int values, uint64_t a, uint64_t b, bool accumulate,
+                    const Where& where) {
   Hidden hidden;
   Thread& thread = self(where);
   require_hopper("multiply_group", where);
@@ -239,7 +242,8 @@ void multiply_group(ProductType type, void* d, int values, uint64_t a, uint64_t 
   lane.in[1] = a;
   lane.in[2] = b;
   publish(thread.warp->products.asked_key.get());
-  const Operation operation = type == ProductType::bf16 ? Operation::multiply_group_bf16 : Operation::multiply_group_int8;
+  const Operation operation =
+      type == ProductType::bf16 ? Operation::multiply_group_bf16 : Operation::multiply_group_int8;
   block().meet(kAllLanes, operation, where, [&](Warp& warp, uint32_t) {
     for (const Lane& other : warp.lanes) {
       if (other.in[1] != a || other.in[2] != b) fault("multiply_group: the lanes differ in their tiles", where);
@@ -247,7 +251,7 @@ void multiply_group(ProductType type, void* d, int values, uint64_t a, uint64_t 
     Product product = {type, a, b, accumulate, begin(warp, values, where), where};
     if (kThreadSanitizer) product.complete = std::make_shared<Key>();
     compare_warps(product, warp, where);
-    if (options().async == Async::eager) perform_one(warp, product);
+    if (block().async() == Async::eager) perform_one(warp, product);
     warp.products.open.push_back(product);
   });
 }

@@ -2,10 +2,11 @@
 
 // CUDA's runtime interface, as much of it as a backend needs. Part of <cuda_runtime.h>.
 //
-// Work on a stream is kept until something waits for it (a synchronising call, a query, a copy that must be complete when
-// it returns), and then run in an order that Options::order chooses among all that streams and events allow. So what is
-// read too early, or reused too early, has the wrong value in every run. NOTE: as on a device, cudaMemset does not wait,
-// nor does cudaMemcpy from memory that is not pinned, and a stream made with cudaStreamNonBlocking does not wait for them.
+// Work on a stream is kept until something waits for it (a synchronising call, a query, a copy that must be complete
+// when it returns), and then run in an order that Options::order chooses among all that streams and events allow. So
+// what is read too early, or reused too early, has the wrong value in every run. NOTE: as on a device, cudaMemset does
+// not wait, nor does cudaMemcpy from memory that is not pinned, and a stream made with cudaStreamNonBlocking does not
+// wait for them.
 
 #include <cstddef>
 #include <cstdint>
@@ -207,13 +208,15 @@ cudaError_t cudaHostAlloc(T** pointer, size_t bytes, unsigned flags) {
   return cudaHostAlloc(reinterpret_cast<void**>(pointer), bytes, flags);
 }
 
-// From memory that is not pinned a copy to the device takes its bytes at once; into such memory it is complete on return.
+// From memory that is not pinned a copy to the device takes its bytes at once; into such memory it is complete on
+// return.
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream = nullptr);
 cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
                          cudaMemcpyKind kind);
-cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
-                              cudaMemcpyKind kind, cudaStream_t stream = nullptr);
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                              size_t height, cudaMemcpyKind kind, cudaStream_t stream = nullptr);
 cudaError_t cudaMemset(void* to, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream = nullptr);
 
@@ -238,7 +241,8 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count);  // nodes must be null: the count
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes,
+                              size_t* count);  // nodes must be null: the count
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long flags = 0);
 cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
@@ -262,7 +266,8 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, std::fu
 
 // The arguments are copied now, as on a device.
 template <typename... Parameters, typename... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
   return baton::emulator::launch(
       *config, reinterpret_cast<const void*>(kernel),
       [kernel, parameters = std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)] {
@@ -277,4 +282,5 @@ enum cudaDriverEntryPointQueryResult {
 };
 constexpr unsigned long long cudaEnableDefault = 0;
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned version,
-                                             unsigned long long flags, cudaDriverEntryPointQueryResult* found = nullptr);
+                                             unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult* found = nullptr);

@@ -84,7 +84,8 @@ void Queues::add(const std::shared_ptr<Stream>& stream, Task run, std::vector<Mo
 }
 
 bool Queues::runnable(const Stream& stream) {
-  return !stream.work.empty() && std::all_of(stream.work.front().after.begin(), stream.work.front().after.end(), reached);
+  return !stream.work.empty() &&
+         std::all_of(stream.work.front().after.begin(), stream.work.front().after.end(), reached);
 }
 
 // The stream that must go on first so that this one can.
@@ -108,9 +109,12 @@ std::shared_ptr<Stream> Queues::choose(const std::shared_ptr<Stream>& stream, in
     }
   }
   switch (options().order) {
-    case Order::forward: return candidates.front();
-    case Order::reverse: return candidates.back();
-    case Order::random: return candidates[block().random() % candidates.size()];
+    case Order::forward:
+      return candidates.front();
+    case Order::reverse:
+      return candidates.back();
+    case Order::random:
+      return candidates[block().random() % candidates.size()];
   }
   return nullptr;
 }
@@ -125,8 +129,8 @@ void Queues::run(const std::shared_ptr<Stream>& stream, uint64_t completed, int 
       const auto is_idle = [device](const std::shared_ptr<Stream>& other) {
         return other->device != device || other->work.empty();
       };
-      const bool finished = stream == nullptr ? std::all_of(streams_.begin(), streams_.end(), is_idle)
-                                              : stream->completed >= completed;
+      const bool finished =
+          stream == nullptr ? std::all_of(streams_.begin(), streams_.end(), is_idle) : stream->completed >= completed;
       if (finished) break;
       next = choose(stream, device);
     }
@@ -155,7 +159,6 @@ void Queues::advance(const std::shared_ptr<Stream>& stream, uint64_t completed) 
   memory().open();
   run_next(next);
   memory().close();
-  if (stream->completed >= completed) receive(&stream->key);
 }
 
 // In the name of the stream, so that only what orders streams orders their work.
@@ -213,9 +216,7 @@ void Queues::end(const std::shared_ptr<Capture>& capture) {
   std::erase(captures, capture);
 }
 
-cudaError_t Queues::error(int device) {
-  return device < int(errors_.size()) ? errors_[device] : cudaSuccess;
-}
+cudaError_t Queues::error(int device) { return device < int(errors_.size()) ? errors_[device] : cudaSuccess; }
 
 void Queues::lose(int device, cudaError_t error) {
   if (int(errors_.size()) <= device) errors_.resize(device + 1, cudaSuccess);

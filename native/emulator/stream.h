@@ -30,7 +30,7 @@ struct Moment {
 
 struct Work {
   Task run;
-  std::vector<Moment> after;                               // besides what was queued on the stream before
+  std::vector<Moment> after;                           // besides what was queued on the stream before
   std::unique_ptr<Key> key = std::make_unique<Key>();  // published by who queued it
 };
 
@@ -76,6 +76,7 @@ struct Event {
   struct Record {
     Moment moment;
     std::chrono::steady_clock::time_point time;
+    bool timing;
     Key key;
   };
   std::shared_ptr<Record> record;  // null before the first

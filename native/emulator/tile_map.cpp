@@ -12,13 +12,16 @@ constexpr uint64_t kMark = 0x70616d20656c6974;
 
 uint32_t element_bytes(CUtensorMapDataType type) {
   switch (type) {
-    case CU_TENSOR_MAP_DATA_TYPE_UINT8: return 1;
+    case CU_TENSOR_MAP_DATA_TYPE_UINT8:
+      return 1;
     case CU_TENSOR_MAP_DATA_TYPE_UINT16:
     case CU_TENSOR_MAP_DATA_TYPE_FLOAT16:
-    case CU_TENSOR_MAP_DATA_TYPE_BFLOAT16: return 2;
+    case CU_TENSOR_MAP_DATA_TYPE_BFLOAT16:
+      return 2;
     case CU_TENSOR_MAP_DATA_TYPE_UINT32:
     case CU_TENSOR_MAP_DATA_TYPE_INT32:
-    case CU_TENSOR_MAP_DATA_TYPE_FLOAT32: return 4;
+    case CU_TENSOR_MAP_DATA_TYPE_FLOAT32:
+      return 4;
   }
   return 0;
 }
@@ -50,13 +53,17 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuui
     return CUDA_ERROR_INVALID_VALUE;
   }
   for (int i = 0; i < 2; i++) {
-    if (dimensions[i] == 0 || dimensions[i] > kMostElements || box[i] == 0 || box[i] > 256) return CUDA_ERROR_INVALID_VALUE;
+    if (dimensions[i] == 0 || dimensions[i] > kMostElements || box[i] == 0 || box[i] > 256)
+      return CUDA_ERROR_INVALID_VALUE;
     if (element_strides[i] != 1) return CUDA_ERROR_INVALID_VALUE;
   }
   if (box[0] * bytes != TileMap::kBoxRowBytes) return CUDA_ERROR_INVALID_VALUE;
-  const TileMap made = {baton::emulator::kMark, static_cast<const unsigned char*>(address),
-                        dimensions[1],          dimensions[0] * bytes,
-                        strides[0],             bytes,
+  const TileMap made = {baton::emulator::kMark,
+                        static_cast<const unsigned char*>(address),
+                        dimensions[1],
+                        dimensions[0] * bytes,
+                        strides[0],
+                        bytes,
                         box[1]};
   static_assert(sizeof made <= sizeof *map);
   *map = {};

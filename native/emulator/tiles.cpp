@@ -99,8 +99,8 @@ bool perform_one(int barrier) {
   }
   if (candidates.empty()) return false;
   size_t next = candidates.front();
-  if (options().order == Order::reverse) next = candidates.back();
-  if (options().order == Order::random) next = candidates[block().random() % candidates.size()];
+  if (block().order() == Order::reverse) next = candidates.back();
+  if (block().order() == Order::random) next = candidates[block().random() % candidates.size()];
   const TileLoad load = std::move(loads[next]);
   loads.erase(loads.begin() + ptrdiff_t(next));
   perform(load);
@@ -145,7 +145,6 @@ void barrier_expect(uint64_t* place, uint32_t bytes, const Where& where) {
   PhaseBarrier& barrier = find(place, where);
   barrier.bytes += bytes;
   arrive(barrier, where);
-  block().yield_unless_forward();
 }
 
 void barrier_arrive(uint64_t* place, const Where& where) {
@@ -184,10 +183,10 @@ void load_tile(void* to, const CUtensorMap* map, uint64_t* place, int32_t column
   block().shared(address, size_t(load.map.box_rows) * TileMap::kBoxRowBytes, where);
   publish(load.key.get());
   block().loads.push_back(std::move(load));
-  // Between two waits any moment is legal: while products are deferred, a copy that comes early shows what one that comes
-  // late does not.
-  const bool early = options().order == Order::random && block().random() % 2 == 0;
-  if (options().async == Async::eager || early) {
+  // While products are deferred, a copy that comes early shows what one that comes late does not.
+  const bool early = block().async() == Async::eager || block().order() == Order::reverse ||
+                     (block().order() == Order::random && block().random() % 2 == 0);
+  if (early) {
     perform_one(index(barrier));
   } else if (barrier.missing == 0) {
     block().wake_all(barrier.place);  // those that wait for nothing else

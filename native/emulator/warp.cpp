@@ -8,20 +8,34 @@ namespace baton::emulator {
 
 const char* name(Operation operation) {
   switch (operation) {
-    case Operation::sync_warp: return "__syncwarp";
-    case Operation::shuffle: return "__shfl_sync";
-    case Operation::ballot: return "__ballot_sync";
-    case Operation::match: return "__match_any_sync";
-    case Operation::reduce: return "__reduce_sync";
-    case Operation::load_matrix: return "load_matrix";
-    case Operation::load_matrix_transposed: return "load_matrix_transposed";
-    case Operation::multiply_bf16: return "multiply_bf16";
-    case Operation::multiply_int8: return "multiply_int8";
-    case Operation::products_fence: return "products_fence";
-    case Operation::products_commit: return "products_commit";
-    case Operation::products_wait: return "products_wait";
-    case Operation::multiply_group_bf16: return "multiply_group_bf16";
-    case Operation::multiply_group_int8: return "multiply_group_int8";
+    case Operation::sync_warp:
+      return "__syncwarp";
+    case Operation::shuffle:
+      return "__shfl_sync";
+    case Operation::ballot:
+      return "__ballot_sync";
+    case Operation::match:
+      return "__match_any_sync";
+    case Operation::reduce:
+      return "__reduce_sync";
+    case Operation::load_matrix:
+      return "load_matrix";
+    case Operation::load_matrix_transposed:
+      return "load_matrix_transposed";
+    case Operation::multiply_bf16:
+      return "multiply_bf16";
+    case Operation::multiply_int8:
+      return "multiply_int8";
+    case Operation::products_fence:
+      return "products_fence";
+    case Operation::products_commit:
+      return "products_commit";
+    case Operation::products_wait:
+      return "products_wait";
+    case Operation::multiply_group_bf16:
+      return "multiply_group_bf16";
+    case Operation::multiply_group_int8:
+      return "multiply_group_int8";
   }
   return "";
 }
@@ -43,23 +57,32 @@ uint64_t shuffle(uint32_t mask, uint64_t value, Shuffle kind, int argument, int 
   mine.in[1] = uint64_t(argument);
   mine.in[2] = uint64_t(width);
   mine.in[3] = uint64_t(kind);
-  block().meet(mask, Operation::shuffle, where, [&where](Warp& warp, uint32_t lanes) {
-    for (int i = 0; i < kLanes; i++) {
-      if (!(lanes >> i & 1)) continue;
-      const int argument = int(warp.lanes[i].in[1]);
-      const int width = int(warp.lanes[i].in[2]);
-      const int first = i & ~(width - 1);
-      int from = i;
-      switch (Shuffle(warp.lanes[i].in[3])) {
-        case Shuffle::index: from = first + (argument & (width - 1)); break;
-        case Shuffle::up: from = i - argument < first ? i : i - argument; break;
-        case Shuffle::down: from = i + argument >= first + width ? i : i + argument; break;
-        case Shuffle::exclusive_or: from = (i ^ argument) >= first + width ? i : i ^ argument; break;
-      }
-      if (!(lanes >> from & 1)) fault("__shfl_sync reads a lane that is not in the mask", where);
-      warp.lanes[i].out[0] = warp.lanes[from].in[0];
-    }
-  });
+  block().meet(
+      mask, Operation::shuffle, where, [&where](Warp & warp, uint32_t lanes) __attribute__((no_sanitize("thread"))) {
+        for (int i = 0; i < kLanes; i++) {
+          if (!(lanes >> i & 1)) continue;
+          const int argument = int(warp.lanes[i].in[1]);
+          const int width = int(warp.lanes[i].in[2]);
+          const int first = i & ~(width - 1);
+          int from = i;
+          switch (Shuffle(warp.lanes[i].in[3])) {
+            case Shuffle::index:
+              from = first + (argument & (width - 1));
+              break;
+            case Shuffle::up:
+              from = i - argument < first ? i : i - argument;
+              break;
+            case Shuffle::down:
+              from = i + argument >= first + width ? i : i + argument;
+              break;
+            case Shuffle::exclusive_or:
+              from = (i ^ argument) >= first + width ? i : i ^ argument;
+              break;
+          }
+          if (!(lanes >> from & 1)) fault("__shfl_sync reads a lane that is not in the mask", where);
+          warp.lanes[i].out[0] = warp.lanes[from].in[0];
+        }
+      });
   return mine.out[0];
 }
 
@@ -105,15 +128,28 @@ int64_t reduce(uint32_t mask, int64_t value, Reduction kind, const Where& where)
     int64_t result = int64_t(first.in[0]);
     for (int i = std::countr_zero(lanes) + 1; i < kLanes; i++) {
       if (!(lanes >> i & 1)) continue;
-      if (warp.lanes[i].in[1] != first.in[1]) fault("__reduce_sync: lanes of the warp differ in what they reduce", where);
+      if (warp.lanes[i].in[1] != first.in[1])
+        fault("__reduce_sync: lanes of the warp differ in what they reduce", where);
       const int64_t value = int64_t(warp.lanes[i].in[0]);
       switch (Reduction(first.in[1])) {
-        case Reduction::add: result += value; break;
-        case Reduction::least: result = value < result ? value : result; break;
-        case Reduction::greatest: result = value > result ? value : result; break;
-        case Reduction::bits_and: result &= value; break;
-        case Reduction::bits_or: result |= value; break;
-        case Reduction::bits_xor: result ^= value; break;
+        case Reduction::add:
+          result += value;
+          break;
+        case Reduction::least:
+          result = value < result ? value : result;
+          break;
+        case Reduction::greatest:
+          result = value > result ? value : result;
+          break;
+        case Reduction::bits_and:
+          result &= value;
+          break;
+        case Reduction::bits_or:
+          result |= value;
+          break;
+        case Reduction::bits_xor:
+          result ^= value;
+          break;
       }
     }
     for (int i = 0; i < kLanes; i++) {

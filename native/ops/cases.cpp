@@ -70,6 +70,7 @@ std::vector<Case> embedding_cases() {
       add(sized(vocabulary, width, type, tokens), Use::quick, tokens, width, vocabulary, type);
     }
   }
+  add("20 MB in pieces, f32, 5 tokens", Use::quick, 5, 1024, 5000, WeightType::f32);
   for (const ModelShape& model : kModels) {
     const Use use = model.hidden > 1000 ? Use::bench : Use::real;
     for (const int32_t tokens : {1, 64, 512}) {
@@ -223,7 +224,7 @@ std::vector<Case> append_cases() {
            .kv_heads = 2,
            .head_dim = head_dim,
            .normed = group % 2 == 0,
-           .rows = {{0, 3}, {61, 2}, {200, 1}}});
+           .rows = {{0, 2}, {62, 2}, {200, 1}}});
     }
     const RopeScaling llama3 = {RopeScaling::Kind::llama3, 8, 1, 4, 64};
     add({.name = "llama3 scaling, " + std::string(name_of(kv)),
@@ -418,9 +419,13 @@ std::vector<Case> sample_cases() {
         .frequency_penalty = 0.1f,
         .logprobs = 5}},
   };
-  for (const auto& [name, sampling] : rules) add(name, Use::quick, 4, 1000, sampling, false);
+  for (const auto& [name, sampling] : rules) add(name, Use::quick, 2, 1000, sampling, false);
+  // More than a block has threads, and some tokens twice.
+  Sampling biased = {.temperature = 1};
+  for (int32_t i = 0; i < 1700; i++) biased.bias.push_back({i * 7 % 1500, 0.5f * float(i % 5 - 2)});
+  add("1700 biases", Use::quick, 1, 1500, biased, false);
   for (const int32_t vocabulary : {1, 2, 15, 64, 65, 1025}) {
-    add("any rules, vocabulary " + to_string(vocabulary), Use::quick, 4, vocabulary, {}, true);
+    add("any rules, vocabulary " + to_string(vocabulary), Use::quick, 3, vocabulary, {}, true);
   }
   add("any rules, vocabulary 9000", Use::real, 16, 9000, {}, true);
   for (const auto& [name, sampling] : rules) {

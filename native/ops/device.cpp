@@ -95,7 +95,7 @@ Device find_emulator(const std::string& name, int32_t capability) {
           .cache_bytes = 0,
           .open =
               [](const BackendOptions& options) {
-                return cuda::make_backend(options, {.device = 0, .graphs = false, .check_launches = true});
+                return cuda::make_backend(options, {.device = 0, .graphs = false, .check_launches = false});
               },
           .measure = [] { return Ceilings{}; }};
 }

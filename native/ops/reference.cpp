@@ -48,7 +48,9 @@ std::vector<float> adjusted(std::span<const float> raw, const Sampling& sampling
     logit = logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
     if (times[token] > 0) logit -= sampling.presence_penalty + sampling.frequency_penalty * float(times[token]);
   }
-  for (const auto& [token, value] : sampling.bias) logits[size_t(token)] += value;
+  for (const auto& [token, value] : sampling.bias) {
+    logits[size_t(token)] = value > -INFINITY ? logits[size_t(token)] + value : value;
+  }
   if (int32_t(tokens.size()) - prompt_length < sampling.min_tokens) {
     for (const int32_t token : sampling.stop_tokens) logits[size_t(token)] = -INFINITY;
   }
