@@ -40,7 +40,7 @@ const WEIGHTS = [
 const SOLO_REQUESTS = 192; // per shape; a schedule draws its requests from these
 const LONGEST_PROMPT = Number(flags.longest);
 const LONGEST_OUTPUT = Math.ceil(LONGEST_PROMPT / 2);
-const CONTEXT = 640;
+const CONTEXT = Math.ceil((1.6 * LONGEST_PROMPT) / 64) * 64;
 
 /** Integers from 0 to below `below`, from a seed. */
 function random(seed: number): (below: number) => number {
@@ -147,8 +147,9 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
       policy: draw(5) === 0 ? ('static' as const) : ('relay' as const),
       admission: draw(3) === 0 ? ('reserve' as const) : ('optimistic' as const),
       preemptEvery: draw(4) === 0 ? 5 + draw(40) : 0,
+      overlap: draw(2) === 0,
     };
-    const slots = CONTEXT + 64 * draw(draw(2) === 0 ? 16 : 120);
+    const slots = CONTEXT + 64 * draw(Math.ceil(CONTEXT * (draw(2) === 0 ? 1 / 40 : 3 / 16)));
     const { stepTokens } = options;
     const engine = await load({ slots, rows, stepTokens, threads: 1 + draw(3), graphs: draw(4) > 0 });
     const spread = draw(2) === 0 ? 1 : 400;

@@ -189,11 +189,13 @@ CudaBackend::CudaBackend(const BackendOptions& options, const CudaOptions& cuda,
   std::vector<float> table(rope_table_.count());
   fill_rope_table(config, table.data(), options.context);
   CUDA_CHECK(cudaMemcpyAsync(rope_table_.data(), table.data(), rope_table_.bytes(), cudaMemcpyHostToDevice, stream_));
+  // survives: what comes from pageable memory has been staged when the call returns
   CUDA_CHECK(cudaStreamSynchronize(stream_));
 }
 
 CudaBackend::~CudaBackend() {
   cudaSetDevice(cuda_.device);
+  // survives: to free memory waits for the device
   cudaStreamSynchronize(stream_);  // nothing may be running when memory goes
 }
 
@@ -204,6 +206,7 @@ cudaStream_t CudaBackend::stream() const {
 
 // After each operation: with check_launches its errors are found before the next one starts.
 void CudaBackend::queued(const char* operation) const {
+  // survives: it names the operation of an error, and there is none
   if (cuda_.check_launches) check(cudaStreamSynchronize(stream_), operation);
 }
 
@@ -243,6 +246,7 @@ std::unique_ptr<Matrix> CudaBackend::upload(std::span<const SourceRow> sources, 
     CUDA_CHECK(
         cudaMemcpyAsync(scales, row_scales.data(), row_scales.size() * sizeof(float), cudaMemcpyHostToDevice, on));
   }
+  // survives: what comes from pageable memory has been staged when the call returns
   CUDA_CHECK(cudaStreamSynchronize(on));
   matrix->view = {values, scales, matrix->outputs, inputs, pitch, type, gated};
   return matrix;
@@ -524,11 +528,13 @@ double CudaBackend::seconds(const std::function<void()>& calls, int32_t repeats)
 
 void CudaBackend::write(Rows to, std::span<const float> values) {
   CUDA_CHECK(cudaMemcpyAsync(to.data, values.data(), values.size_bytes(), cudaMemcpyHostToDevice, stream()));
+  // survives: what comes from pageable memory has been staged when the call returns
   CUDA_CHECK(cudaStreamSynchronize(stream_));
 }
 
 void CudaBackend::read(std::span<float> values, Rows from) {
   CUDA_CHECK(cudaMemcpyAsync(values.data(), from.data, values.size_bytes(), cudaMemcpyDeviceToHost, stream()));
+  // survives: what goes to pageable memory is there when the call returns
   CUDA_CHECK(cudaStreamSynchronize(stream_));
 }
 
@@ -539,6 +545,7 @@ void CudaBackend::read(std::span<float> values, const Operand& from) {
   CUDA_CHECK(cudaMemcpyAsync(bytes.data(), view.values, bytes.size(), cudaMemcpyDeviceToHost, stream()));
   CUDA_CHECK(
       cudaMemcpyAsync(scales.data(), view.scales, scales.size() * sizeof(float), cudaMemcpyDeviceToHost, stream_));
+  // survives: what goes to pageable memory is there when the call returns
   CUDA_CHECK(cudaStreamSynchronize(stream_));
   for (int32_t row = 0; row < view.rows; row++) {
     const std::byte* values_of_row = bytes.data() + row * view.pitch;

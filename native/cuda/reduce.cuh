@@ -39,6 +39,7 @@ __device__ inline T block_sum(T v) {
   static_assert(kThreads % kWarp == 0 && kThreads <= 1024);
   T* sums = warp_answers<T>();
   v = warp_sum(v);
+  // survives: today's callers come past another barrier before they call again
   __syncthreads();  // an earlier answer has been read
   if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = v;
   __syncthreads();
@@ -53,6 +54,7 @@ __device__ inline T block_max(T v) {
   static_assert(kThreads % kWarp == 0 && kThreads <= 1024);
   T* maxima = warp_answers<T>();
   v = warp_max(v);
+  // survives: today's callers come past another barrier before they call again
   __syncthreads();  // an earlier answer has been read
   if (threadIdx.x % kWarp == 0) maxima[threadIdx.x / kWarp] = v;
   __syncthreads();
@@ -73,6 +75,7 @@ __device__ inline T block_running_sum(T v) {
     const T earlier = __shfl_up_sync(0xffffffffu, v, distance);
     if (lane >= distance) v += earlier;
   }
+  // survives: today's callers come past another barrier before they call again
   __syncthreads();  // an earlier answer has been read
   if (lane == kWarp - 1) sums[own_warp] = v;
   __syncthreads();

@@ -260,11 +260,13 @@ __device__ inline void sort(uint64_t* ranks, int count) {
       }
     }
   }
+  // survives: of up to 32 ranks, which end with a barrier of the warp, each thread reads its own alone
   __syncthreads();
 }
 
 // The n-th of the threads' largest logits, which at least n logits reach.
 __device__ inline uint64_t nth_rank(uint64_t own_rank, int n, Shared& shared) {
+  // survives: whoever used the room before came past another barrier since
   __syncthreads();  // what lay there has been read
   shared.ranks[threadIdx.x] = own_rank;
   sort(shared.ranks, kThreads);
@@ -275,6 +277,7 @@ __device__ inline uint64_t nth_rank(uint64_t own_rank, int n, Shared& shared) {
 // are more than its room.
 __device__ inline Window open(const Candidates& candidates, uint64_t first, uint64_t last, Sums before,
                               Shared& shared) {
+  // survives: whoever read the last count came past another barrier since
   __syncthreads();
   if (threadIdx.x == 0) shared.collected = 0;
   __syncthreads();

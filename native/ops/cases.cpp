@@ -218,10 +218,11 @@ std::vector<Case> append_cases() {
   };
   for (const KvType kv : kKvTypes) {
     for (const auto& [head_dim, group] : kHeadShapes) {
+      const int32_t kv_heads = head_dim < 96 ? 2 : 1;
       add({.kv = kv,
            .layers = 2,
-           .heads = 2 * group,
-           .kv_heads = 2,
+           .heads = kv_heads * group,
+           .kv_heads = kv_heads,
            .head_dim = head_dim,
            .normed = group % 2 == 0,
            .rows = {{0, 2}, {62, 2}, {200, 1}}});
@@ -261,11 +262,10 @@ std::vector<Case> move_cases(const std::vector<std::pair<const char*, std::vecto
     one.bytes = 2 * slots * one.layers * kv_token_bytes(one);  // read and written
     cases.push_back(std::move(one));
   };
-  for (const KvType kv : kKvTypes) {
-    for (const auto& [name, moves] : quick) {
-      add(std::string(name) + ", " + name_of(kv), Use::quick,
-          {.kv = kv, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 40, .moves = moves, .slots = 192});
-    }
+  for (const auto& [name, moves] : quick) {
+    const KvType kv = kKvTypes[cases.size() % 2];  // bytes are bytes
+    add(std::string(name) + ", " + name_of(kv), Use::quick,
+        {.kv = kv, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 40, .moves = moves, .slots = 192});
   }
   for (const int32_t layers : {2, 32}) {
     add("llama-8b bf16, " + to_string(layers) + " layers, 1024 slots", layers == 2 ? Use::real : Use::bench,
@@ -283,7 +283,8 @@ std::vector<Case> move_cases(const std::vector<std::pair<const char*, std::vecto
 std::vector<Case> embed_cases() {
   return move_cases({{"a span behind masked slots", {{0, 67, 59}}},
                      {"one slot", {{5, 191, 1}}},
-                     {"a span that ends the arena", {{1, 128, 64}}}},
+                     {"a span that ends the arena", {{1, 128, 64}}},
+                     {"two spans", {{0, 71, 30}, {31, 150, 33}}}},
                     [](int32_t slots) {
                       return std::vector<Move>{{0, 2048 + 17, slots}};
                     });
@@ -295,7 +296,9 @@ std::vector<Case> pad_cases() {
                      {"down by 64", {{64, 0, 128}}},
                      {"up by 1", {{0, 1, 191}}},
                      {"onto itself", {{64, 64, 70}}},
-                     {"two spans", {{10, 5, 40}, {100, 101, 90}}}},
+                     {"two spans", {{10, 5, 40}, {100, 101, 90}}},
+                     {"by 1, and by 2", {{1, 0, 63}, {64, 66, 100}}},
+                     {"down by 64 and on", {{65, 0, 70}}}},
                     [](int32_t slots) {
                       return std::vector<Move>{{64, 81, slots}};
                     });
@@ -305,7 +308,8 @@ std::vector<Case> compact_cases() {
   return move_cases({{"holes closed", {{64, 0, 30}, {128, 30, 3}, {190, 33, 2}}},
                      {"many of one slot",
                       {{100, 1, 1}, {102, 3, 1}, {104, 5, 1}, {106, 7, 1}, {108, 9, 1}, {110, 11, 1}, {112, 13, 1}}},
-                     {"random", {}}},
+                     {"random", {}},
+                     {"random once more", {}}},
                     [](int32_t slots) {
                       std::vector<Move> moves;
                       for (int32_t i = 0; i < 8; i++) {
@@ -354,6 +358,16 @@ std::vector<Case> attention_cases(bool decode) {
          .kv_heads = 1,
          .head_dim = 128,
          .rows = {borders.back(), borders.front()}});
+  }
+  if (decode) {
+    std::vector<Stretch> rows(9, Stretch{0, 1});
+    rows[4] = {300, 1};
+    add({.name = "more blocks than run at once, bf16",
+         .kv = KvType::bf16,
+         .heads = 256,
+         .kv_heads = 256,
+         .head_dim = 8,
+         .rows = rows});
   }
   for (const ModelShape& model : kModels) {
     const auto real = [&](Use use, int32_t rows, Stretch stretch) {

@@ -18,6 +18,8 @@ enum class Use {
 // What the step computes of one row: `count` tokens, the first of them at `position`.
 struct Stretch {
   int32_t position, count;
+
+  bool operator==(const Stretch&) const = default;
 };
 
 // One case of an op: what it is asked, how near the answer must come, and what it costs. An op looks at the fields of

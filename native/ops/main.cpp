@@ -28,6 +28,7 @@ constexpr const char* kUsage =
     "  --seed N           of the inputs (default: another one every time)\n"
     "  --schedule ORDER   cuda-emu: forward, reverse or random (default: one after another)\n"
     "  --async MOMENT     cuda-emu: eager or deferred (default: one after the other)\n"
+    "  --every N          test: only the first of every N cases of an op\n"
     "  --seconds N        begins no further case after N seconds\n"
     "  --threads N        of a cpu (default: one per core)\n"
     "  --json FILE        bench: the table as JSON\n";
@@ -39,6 +40,7 @@ struct Options {
   bool quick = false;
   uint64_t seed = uint64_t(time(nullptr));
   double seconds = 1e9;
+  int every = 1;
   int threads = 0;
 };
 
@@ -94,6 +96,8 @@ Options parse(int count, char** arguments) {
       options.json = value();
     } else if (option == "--seconds") {
       options.seconds = number(option, value(), 0, 1e9);
+    } else if (option == "--every") {
+      options.every = int(number(option, value(), 1, 1000));
     } else if (option == "--threads") {
       options.threads = int(number(option, value(), 1, 4096));
     } else {
@@ -144,7 +148,8 @@ int run(const Options& options) {
   }
   const Device device = find_device(options.device, options.threads);
   if (options.command == "test") {
-    const TestOptions how = {options.quick, options.seed, options.schedule, options.async, options.seconds};
+    const TestOptions how = {options.quick, options.seed,    options.schedule,
+                             options.async, options.seconds, options.every};
     return test(device, ops, how) ? 0 : 1;
   }
   bench(device, ops, {options.quick, options.seed, options.seconds, options.json});

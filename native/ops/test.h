@@ -14,6 +14,7 @@ struct TestOptions {
   uint64_t seed;
   std::string schedule, async;  // of an emulated device; empty: all
   double seconds;               // after which cases are skipped
+  int32_t every;                // of each op only the first of so many cases, and the next first
 };
 
 // Runs all cases on the device under each schedule and prints what fails. True if nothing does.

@@ -61,7 +61,7 @@ export class Admission {
     const request = this.queue.peek();
     if (request === undefined) return undefined;
     const wish = tiled(request.limit);
-    const slots = this.mode === 'reserve' ? wish : tiled(request.tokens.length);
+    const slots = this.mode === 'reserve' ? wish : tiled(request.length);
     if (this.arena.free < slots + (this.mode === 'reserve' ? 0 : spare)) return undefined;
     const span = this.arena.allocate(request, slots, wish);
     if (span === undefined) return undefined;
@@ -77,19 +77,22 @@ export class Admission {
     // From the last row: a preempted row is filled by the last one, which has had its turn.
     for (let row = this.batch.length - 1; row >= 0; row--) {
       const request = this.batch.rows[row];
-      if (request === undefined || request.finished || request.held) continue;
-      const slots = tiled(request.tokens.length);
+      if (request === undefined || request.ending || request.held) continue;
+      const slots = tiled(request.length);
       while (request.span !== undefined && !this.arena.grow(request.span, slots)) this.#makeRoom(request);
     }
   }
 
   /** Takes the span of the request that can best do without, if another is left; tests force it. */
   preemptOne(): void {
-    const active = [...this.pool.requests, ...this.batch.rows.filter((request) => !request.finished)];
+    const active = [...this.pool.requests, ...this.batch.rows.filter((request) => !request.ending)];
     if (active.length > 1) this.preempt(active.reduce((worst, one) => (yields(one, worst) ? one : worst)));
   }
 
-  /** Back to the front of the queue. What it computed is computed again: its tokens do not change by it. */
+  /**
+   * Back to the front of the queue. What it computed is computed again: its tokens do not change by it. One that is
+   * being drawn reaches it there, in this same tick: before the next, in which it may be admitted again.
+   */
   preempt(request: Request): void {
     const row = this.batch.rows.indexOf(request);
     if (row >= 0) this.batch.retire(row);
@@ -106,12 +109,12 @@ export class Admission {
   }
 
   /**
-   * Frees one span for `request`: of a finished row that only keeps its place, else of the lowest priority, most
+   * Frees one span for `request`: of an ending row that only keeps its place, else of the lowest priority, most
    * recently admitted other; its own if all others have a higher priority.
    */
   #makeRoom(request: Request): void {
     const { pool, batch } = this;
-    const dead = batch.rows.findIndex((one) => one.finished);
+    const dead = batch.rows.findIndex((one) => one.ending);
     if (dead >= 0) {
       this.release(batch.rows[dead]!);
       batch.retire(dead);

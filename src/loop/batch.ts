@@ -7,7 +7,8 @@ export class Batch {
 
   constructor(
     readonly size: number,
-    readonly plan: Plan,
+    /** Of the next step: what befalls rows is noted there. */
+    public plan: Plan,
   ) {}
 
   get length(): number {

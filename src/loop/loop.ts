@@ -4,13 +4,13 @@ import { Admission, type AdmissionMode } from './admission.ts';
 import { type ArenaStats, KvArena } from './arena.ts';
 import { Batch } from './batch.ts';
 import { type IdleStats, Metrics, type StepTimes } from './metrics.ts';
-import { Plan } from './plan.ts';
 import type { LoopState, Policy } from './policies/policy.ts';
 import { Relay } from './policies/relay.ts';
 import { Static } from './policies/static.ts';
 import { PrefilledPool } from './pool.ts';
 import { Queue } from './queue.ts';
 import type { FinishReason, Request } from './request.ts';
+import { Step } from './step.ts';
 import { stopReason } from './stop.ts';
 
 export type { FinishReason } from './request.ts';
@@ -55,6 +55,8 @@ export interface LoopOptions {
   readonly queueRequests: number;
   readonly queueTokens: number;
   readonly chunkTokens?: number;
+  /** Plans each step while the one before is on its way; an end other than by length is then seen a step later. */
+  readonly overlap?: boolean;
   /** Verifies every invariant after every tick. */
   readonly check?: boolean;
   /** Forces a preemption every so many steps. */
@@ -98,17 +100,18 @@ export class Loop {
   readonly batch: Batch;
   readonly admission: Admission;
   readonly metrics = new Metrics();
-  readonly #plan: Plan;
   readonly #state: LoopState;
-  readonly #result: StepResult;
+  readonly #steps: readonly Step[]; // they take turns, one more than may be on their way while the next is planned
+  #asked = 0; // steps that the device was asked for
+  #accepted = 0; // of those; the others are on their way
+  #lastEnd = -Infinity; // of the step last accepted
   readonly #sampled = { token: 0, logprob: 0, top: NO_ALTERNATIVES };
-  readonly #use = { used: 0, empty: 0, stalled: 0 };
   readonly #gone: Request[] = []; // finished, and not yet told so
   readonly #now: () => number;
-  readonly #move: (from: number, to: number, slots: number) => void;
+  readonly #move = (from: number, to: number, slots: number) => this.batch.plan.move(from, to, slots);
   readonly #wake = () => this.#awake?.();
   #awake: (() => void) | undefined; // set while tick() sleeps
-  #leaving = false; // something in queue, pool or batch has finished since retire last looked
+  #leaving = false; // something in queue, pool or batch is ending since retire last looked
   #ticking = false;
   #failure: EngineError | undefined;
 
@@ -133,23 +136,18 @@ export class Loop {
     this.options = options;
     this.policy = POLICIES[options.policy](chunkTokens);
     this.arena = new KvArena(native.slots);
-    this.#plan = new Plan({ rows, stepTokens, slots: native.slots });
-    this.batch = new Batch(rows, this.#plan);
+    const limits = { rows, stepTokens, slots: native.slots };
+    this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
+    this.batch = new Batch(rows, this.#next.plan);
     this.admission = new Admission(options.admission, options, this.arena, this.queue, this.pool, this.batch);
-    this.#state = { admission: this.admission, pool: this.pool, batch: this.batch, plan: this.#plan };
-    this.#result = {
-      sampled: new Int32Array(rows),
-      logprobs: new Float32Array(rows),
-      topTokens: new Int32Array(rows * TOP_LOGPROBS),
-      topLogprobs: new Float32Array(rows * TOP_LOGPROBS),
-    };
+    this.#state = { admission: this.admission, pool: this.pool, batch: this.batch };
     this.#now = options.now ?? (() => performance.now());
-    this.#move = (from, to, slots) => this.#plan.move(from, to, slots);
   }
 
-  /** Nothing left to do: no request is anywhere. */
+  /** Nothing left to do: no request is anywhere, and no step on its way. */
   get idle(): boolean {
-    return this.queue.length + this.pool.length + this.batch.length === 0;
+    const { batch, pool, queue } = this;
+    return queue.length + pool.length + batch.length + this.#gone.length + this.#underway === 0;
   }
 
   add(request: Request): void {
@@ -175,20 +173,22 @@ export class Loop {
     this.#finish(request, 'stop');
   }
 
-  /** Ends every request, for good. A step on its way is not waited for, and its tokens are dropped. */
+  /** Ends every request, for good. Steps on their way are not waited for, and their tokens are dropped. */
   fail(error: EngineError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
-    for (const request of [...this.queue, ...this.pool.requests, ...this.batch.rows]) {
-      request.finish('error', error);
+    const ending = this.#steps.flatMap(({ plan }) => plan.owners); // they may have left their rows, and be nowhere else
+    for (const request of [...this.queue, ...this.pool.requests, ...this.batch.rows, ...ending]) {
+      if (request === undefined) continue;
+      this.#finish(request, 'error', error);
       this.admission.release(request);
       request.computed = 0;
-      this.#gone.push(request);
     }
-    this.queue.retire([]);
-    this.pool.retire([]);
+    this.queue.retire();
+    this.pool.retire();
     this.batch.rows.length = 0;
-    this.#plan.clear();
+    for (const { plan } of this.#steps) plan.clear();
+    this.#accepted = this.#asked;
     this.#announce();
     this.#wake();
   }
@@ -201,8 +201,10 @@ export class Loop {
       this.#retire();
       const preempted = this.#admit();
       this.policy.plan(this.#state);
-      if (this.#plan.runCount > 0) await this.#step();
-      else if (!this.idle && !preempted) await this.#sleep();
+      const planned = this.batch.plan.runCount > 0;
+      if (planned) this.#step();
+      else if (this.#underway === 0 && !this.idle && !preempted) await this.#sleep();
+      while (this.#underway > (planned ? this.#steps.length - 1 : 0)) await this.#accept();
       if (this.options.check === true) this.#check();
     } catch (cause) {
       const error = fromNative(cause);
@@ -231,8 +233,18 @@ export class Loop {
     };
   }
 
+  /** The step that is planned next. */
+  get #next(): Step {
+    return this.#steps[this.#asked % this.#steps.length]!;
+  }
+
+  get #underway(): number {
+    return this.#asked - this.#accepted;
+  }
+
   #finish(request: Request, reason: FinishReason, error?: EngineError): void {
     if (request.times.queued === undefined || !request.finish(reason, error)) return;
+    this.#gone.push(request);
     this.#leaving = true;
     this.#wake();
   }
@@ -240,19 +252,16 @@ export class Loop {
   #retire(): void {
     if (!this.#leaving) return;
     this.#leaving = false;
-    const { batch, policy } = this;
-    const first = this.#gone.length;
-    this.queue.retire(this.#gone);
-    this.pool.retire(this.#gone);
-    for (let i = first; i < this.#gone.length; i++) this.admission.release(this.#gone[i]!);
-    const keep = policy.keepsFinished && batch.rows.some((request) => !request.finished);
+    const { admission, batch, policy } = this;
+    this.queue.retire();
+    for (const request of this.pool.retire()) admission.release(request);
+    const keep = policy.keepsFinished && batch.rows.some((request) => !request.ending);
     for (let row = batch.length - 1; row >= 0; row--) {
       const request = batch.rows[row]!;
-      if (!request.finished) continue;
-      if (request.times.finished === undefined) this.#gone.push(request);
+      if (!request.ending) continue;
       if (keep && request.error === undefined && !request.aborted) continue;
       batch.retire(row);
-      this.admission.release(request);
+      admission.release(request); // if a step on its way still writes there, whoever comes next does so after it
     }
     this.#announce();
     this.#retire(); // whom a callback has just ended
@@ -260,10 +269,10 @@ export class Loop {
 
   /** Whether a request was preempted: nobody is admitted then. */
   #admit(): boolean {
-    const { admission, metrics, options } = this;
+    const { admission } = this;
     const before = admission.preemptions;
-    const { preemptEvery = 0 } = options;
-    if (preemptEvery > 0 && metrics.steps % preemptEvery === preemptEvery - 1) admission.preemptOne();
+    const { preemptEvery = 0 } = this.options;
+    if (preemptEvery > 0 && this.#asked % preemptEvery === preemptEvery - 1) admission.preemptOne();
     admission.extend();
     const preempted = admission.preemptions > before;
     if (!preempted) this.policy.admit(this.#state);
@@ -271,43 +280,61 @@ export class Loop {
     return preempted;
   }
 
-  async #step(): Promise<void> {
-    const plan = this.#plan;
-    const metrics = this.metrics;
-    metrics.movedSlots += this.arena.takeMoves(this.#move);
-    this.#countRows();
-    const record = this.options.onStep === undefined ? undefined : this.#rowIds();
-    const start = this.#now();
-    await this.native.step(plan, this.#result);
-    const end = this.#now();
-    if (this.#failure !== undefined) return; // its requests are gone
-    metrics.step(end - start, plan, this.#use);
-    this.options.trace?.(this.#line(end - start));
-    if (record !== undefined) {
-      this.options.onStep?.({ step: metrics.steps, ms: end - start, rows: record, chunkTokens: plan.chunkTokens });
+  /** Asks the device for the step that has been planned; the next is planned in the memory of another. */
+  #step(): void {
+    const step = this.#next;
+    const { plan } = step;
+    this.metrics.movedSlots += this.arena.takeMoves(this.#move);
+    this.#countRows(step);
+    step.rowIds = this.options.onStep === undefined ? undefined : this.#rowIds();
+    step.asked = this.#now();
+    step.ended = this.native.step(plan, step.result);
+    step.ended.catch(() => {}); // thrown where it is awaited, unless the loop has failed by then
+    for (let run = 0; run < plan.runCount; run++) {
+      const request = plan.owners[run];
+      if (request === undefined) continue;
+      request.computed += plan.runs[run * RUN_FIELDS + 4]!;
+      if (plan.runs[run * RUN_FIELDS]! >= 0) request.drawing++;
+      if (request.ending) this.#leaving = true;
     }
-    this.#accept(start, end);
-    plan.clear();
+    this.#asked++;
+    this.batch.plan = this.#next.plan;
   }
 
-  #accept(start: number, end: number): void {
-    const plan = this.#plan;
+  /** Waits for the oldest step on its way, and gives its tokens to their requests. */
+  async #accept(): Promise<void> {
+    const step = this.#steps[this.#accepted % this.#steps.length]!;
+    await step.ended;
+    if (this.#failure !== undefined) return; // its requests are gone
+    this.#accepted++;
+    const { metrics, options } = this;
+    const { plan, result, rowIds } = step;
+    const start = Math.max(step.asked, this.#lastEnd); // the device takes one at a time
+    const end = (this.#lastEnd = this.#now());
+    this.#countSurplus(step);
+    metrics.step(end - start, plan, step.use);
+    options.trace?.(this.#line(step, end - start));
+    if (rowIds !== undefined) {
+      options.onStep?.({ step: metrics.steps, ms: end - start, rows: rowIds, chunkTokens: plan.chunkTokens });
+    }
     // A callback that fails the loop clears the plan, which ends this.
     for (let run = 0; run < plan.runCount; run++) {
       const request = plan.owners[run];
-      if (request === undefined || request.finished) continue; // a dead row, or aborted on the way
+      if (request === undefined) continue;
       const row = plan.runs[run * RUN_FIELDS]!;
+      if (row >= 0) request.drawing--;
+      if (request.finished) continue;
+      const position = plan.runs[run * RUN_FIELDS + 3]!;
       const count = plan.runs[run * RUN_FIELDS + 4]!;
-      const { computed, promptLength, times } = request;
-      this.metrics.promptTokens += Math.max(0, Math.min(promptLength, computed + count) - computed);
-      request.computed += count;
-      times.started ??= start;
-      if (row >= 0) this.#acceptToken(request, row, end);
+      metrics.promptTokens += Math.max(0, Math.min(request.promptLength, position + count) - position);
+      request.times.started ??= start;
+      if (row >= 0) this.#acceptToken(request, row, result, end);
     }
+    plan.clear();
   }
 
-  #acceptToken(request: Request, row: number, end: number): void {
-    const token = this.#result.sampled[row]!;
+  #acceptToken(request: Request, row: number, result: StepResult, end: number): void {
+    const token = result.sampled[row]!;
     if (token < 0) {
       const message = `request ${request.id}: no finite logit at position ${request.tokens.length}`;
       this.#finish(request, 'error', new EngineError('INVALID_LOGITS', message));
@@ -322,48 +349,48 @@ export class Loop {
     const reason = stopReason(request);
     if (reason !== undefined) this.#finish(request, reason);
     sampled.token = token;
-    sampled.logprob = this.#result.logprobs[row]!;
-    sampled.top = this.#alternatives(row, request.sampling.logprobs);
+    sampled.logprob = result.logprobs[row]!;
+    sampled.top = alternatives(result, row, request.sampling.logprobs);
     this.options.onToken(request, sampled);
-  }
-
-  #alternatives(row: number, count: number): SampledToken['top'] {
-    if (count === 0) return NO_ALTERNATIVES;
-    const { topTokens, topLogprobs } = this.#result;
-    const first = row * TOP_LOGPROBS;
-    return Array.from({ length: count }, (_, i) => {
-      return { token: topTokens[first + i]!, logprob: topLogprobs[first + i]! };
-    });
   }
 
   /** Tells everybody who has gone, after all places are in order: callbacks may add and abort. */
   #announce(): void {
     for (let request; (request = this.#gone.shift()) !== undefined; ) {
-      if (request.times.finished !== undefined) continue;
       request.times.finished = this.#now();
       request.resumed = undefined;
       this.options.onFinish(request, request.finishReason!, request.error);
     }
   }
 
-  #countRows(): void {
+  #countRows({ plan, use }: Step): void {
     const { batch, pool } = this;
-    const use = this.#use;
     let live = 0;
-    for (const request of batch.rows) if (!request.finished && !request.held) live++;
+    for (const request of batch.rows) if (!request.ending && !request.held) live++;
     let waiting = 0;
     if (batch.free > 0) {
       waiting = pool.waiting + this.queue.waiting(batch.free);
     }
     use.used = batch.length;
     use.empty = Math.min(batch.free, waiting);
-    use.stalled = live - this.#plan.liveRuns;
+    use.stalled = live - plan.liveRuns;
   }
 
   #rowIds(): Int32Array {
     const ids = new Int32Array(this.batch.size).fill(-1);
-    this.batch.rows.forEach((request, row) => (ids[row] = request.finished ? -2 - request.id : request.id));
+    this.batch.rows.forEach((request, row) => (ids[row] = request.ending ? -2 - request.id : request.id));
     return ids;
+  }
+
+  /** Who has finished since the step was planned takes no token of it. */
+  #countSurplus({ plan, rowIds }: Step): void {
+    for (let run = 0; run < plan.runCount; run++) {
+      const row = plan.runs[run * RUN_FIELDS]!;
+      const request = plan.owners[run];
+      if (row < 0 || request?.finished !== true) continue;
+      plan.deadTokens++;
+      if (rowIds !== undefined) rowIds[row] = -2 - request.id;
+    }
   }
 
   /** Resolves when somebody is added, leaves, or is no longer held. No timer: a process may end meanwhile. */
@@ -372,11 +399,11 @@ export class Loop {
     this.#awake = undefined;
   }
 
-  #line(ms: number): string {
+  #line({ plan, use }: Step, ms: number): string {
     const { batch, pool, queue, arena, metrics, admission } = this;
-    const { runCount, tokenCount, chunkTokens, deadTokens, moveCount } = this.#plan;
+    const { runCount, tokenCount, chunkTokens, deadTokens, moveCount } = plan;
     return (
-      `step ${metrics.steps}: ${ms.toFixed(2)} ms, rows ${batch.length}/${batch.size}, runs ${runCount}, ` +
+      `step ${metrics.steps}: ${ms.toFixed(2)} ms, rows ${use.used}/${batch.size}, runs ${runCount}, ` +
       `tokens ${tokenCount} (chunks ${chunkTokens}, dead ${deadTokens}), moves ${moveCount}, pool ${pool.length}, ` +
       `queue ${queue.length}, free ${arena.free}/${arena.slots}, preemptions ${admission.preemptions}`
     );
@@ -387,8 +414,9 @@ export class Loop {
     const placed = [...pool.requests, ...batch.rows];
     const spans = new Set(placed.map((request) => request.span));
     for (const request of queue) {
-      if (request.span === undefined && request.computed === 0) continue;
-      throw new EngineError('INTERNAL', `request ${request.id}: in the queue, with ${request.computed} computed`);
+      const { id, span, computed, drawing } = request;
+      if (span === undefined && computed === 0 && drawing === 0) continue;
+      throw new EngineError('INTERNAL', `request ${id}: in the queue, ${computed} computed, ${drawing} being drawn`);
     }
     for (const request of placed) {
       if (request.span?.owner === request) continue;
@@ -399,4 +427,12 @@ export class Loop {
     }
     arena.check((span) => spans.has(span));
   }
+}
+
+function alternatives({ topTokens, topLogprobs }: StepResult, row: number, count: number): SampledToken['top'] {
+  if (count === 0) return NO_ALTERNATIVES;
+  const first = row * TOP_LOGPROBS;
+  return Array.from({ length: count }, (_, i) => {
+    return { token: topTokens[first + i]!, logprob: topLogprobs[first + i]! };
+  });
 }

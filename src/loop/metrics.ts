@@ -17,7 +17,7 @@ export interface IdleStats {
   readonly share: number;
   /** Token-forwards on padding. */
   readonly padTokens: number;
-  /** Token-forwards on finished rows. */
+  /** Token-forwards for finished requests. */
   readonly deadTokens: number;
   /** Row-steps unused while requests waited. */
   readonly emptyRows: number;
@@ -52,7 +52,7 @@ export class Metrics {
   #totalMs = 0;
   readonly #recentMs = new Float64Array(RECENT);
 
-  /** A step that took `ms`; the plan and the rows as they were when it began. */
+  /** A step that took `ms`, its plan, and the rows as they were when it was planned. */
   step(ms: number, plan: Plan, rows: RowUse): void {
     const wasted = this.#wastedMs;
     this.#recentMs[this.steps % RECENT] = ms;

@@ -1,4 +1,4 @@
-import { MOVE_FIELDS, ROW_MOVE_FIELDS, RUN_FIELDS, type RowStart, type StepPlan } from '../native.ts';
+import { DRAWN, MOVE_FIELDS, ROW_MOVE_FIELDS, RUN_FIELDS, type RowStart, type StepPlan } from '../native.ts';
 import { TILE } from './arena.ts';
 import type { Request } from './request.ts';
 
@@ -20,11 +20,11 @@ export class Plan implements StepPlan {
   readonly tokens: Int32Array;
   tokenCount = 0;
 
-  /** Whose run each is. */
+  /** Whose run each is; nobody's, if nobody takes what it draws. */
   readonly owners: (Request | undefined)[] = [];
   /** Rows that decode, or take their row with the rest of their prompt. */
   liveRuns = 0;
-  /** Tokens computed for finished rows. */
+  /** Tokens drawn for finished requests. */
   deadTokens = 0;
   /** Tokens computed on padding; dense policies add to it. */
   padTokens = 0;
@@ -62,7 +62,7 @@ export class Plan implements StepPlan {
     this.starts.push({ row, sampling, tokens, promptLength });
   }
 
-  /** Everything the request is behind; its next token is sampled. */
+  /** Everything the request is behind, be it a token that is still being drawn; its next token is sampled. */
   decode(row: number, request: Request): void {
     this.#run(row, request, request.computed, request.behind);
     this.liveRuns++;
@@ -77,6 +77,7 @@ export class Plan implements StepPlan {
   /** The last computed token of a finished request once more, for nothing. */
   dead(row: number, request: Request): void {
     this.#run(row, request, request.computed - 1, 1);
+    this.owners[this.runCount - 1] = undefined;
     this.deadTokens++;
   }
 
@@ -96,6 +97,6 @@ export class Plan implements StepPlan {
     this.runs[at + 3] = position;
     this.runs[at + 4] = count;
     this.owners[this.runCount++] = request;
-    for (let i = 0; i < count; i++) this.tokens[this.tokenCount++] = request.tokens[position + i]!;
+    for (let i = 0; i < count; i++) this.tokens[this.tokenCount++] = request.tokens[position + i] ?? DRAWN;
   }
 }

@@ -57,13 +57,15 @@ export class PrefilledPool {
     this.requests.splice(this.requests.indexOf(request), 1);
   }
 
-  /** Drops finished requests into `gone`. */
-  retire(gone: Request[]): void {
+  /** Drops finished requests, and returns them. */
+  retire(): readonly Request[] {
+    const gone: Request[] = [];
     let kept = 0;
     for (const request of this.requests) {
       if (request.finished) gone.push(request);
       else this.requests[kept++] = request;
     }
     this.requests.length = kept;
+    return gone;
   }
 }

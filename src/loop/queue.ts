@@ -39,15 +39,12 @@ export class Queue {
     this.#promptTokens -= request.promptLength;
   }
 
-  /** Drops finished requests into `gone`. */
-  retire(gone: Request[]): void {
+  /** Drops finished requests. */
+  retire(): void {
     let kept = 0;
     for (const request of this.#waiting) {
-      if (!request.finished) this.#waiting[kept++] = request;
-      else {
-        gone.push(request);
-        this.#promptTokens -= request.promptLength;
-      }
+      if (request.finished) this.#promptTokens -= request.promptLength;
+      else this.#waiting[kept++] = request;
     }
     this.#waiting.length = kept;
   }

@@ -26,8 +26,8 @@ export interface RequestTimes {
 }
 
 /**
- * One generation. Two numbers say where it is:
- * `computed` tokens have their keys and values in the arena, out of `tokens.length`.
+ * One generation. Three numbers say where it is: `tokens.length` tokens are known, `drawing` more are being drawn by
+ * steps on their way, and `computed` of them all have their keys and values in the arena once those steps have ended.
  */
 export class Request {
   readonly tokens: number[];
@@ -46,6 +46,7 @@ export class Request {
   };
 
   computed = 0;
+  drawing = 0;
   /** Where its keys and values lie; the arena's. None while it waits in the queue. */
   span: Span | undefined;
   /** Its turn among all admissions: the latest is the first to be preempted. */
@@ -69,9 +70,14 @@ export class Request {
     this.priority = options.priority ?? 0;
   }
 
+  /** Tokens it has, those being drawn among them. */
+  get length(): number {
+    return this.tokens.length + this.drawing;
+  }
+
   /** Tokens not yet in the arena. One means it is ready to decode; more means it needs prefill. */
   get behind(): number {
-    return this.tokens.length - this.computed;
+    return this.length - this.computed;
   }
 
   get generated(): number {
@@ -89,6 +95,11 @@ export class Request {
 
   get finished(): boolean {
     return this.finishReason !== undefined;
+  }
+
+  /** Needs no further step: it has finished, or its last token is being drawn. */
+  get ending(): boolean {
+    return this.finished || this.length >= this.limit;
   }
 
   get aborted(): boolean {

@@ -1,12 +1,34 @@
-import { MOVE_FIELDS, type NativeEngine, ROW_MOVE_FIELDS, RUN_FIELDS } from '../../src/native.ts';
+import { DRAWN, MOVE_FIELDS, type NativeEngine, ROW_MOVE_FIELDS, RUN_FIELDS } from '../../src/native.ts';
 import type { RowStart, StepPlan, StepResult } from '../../src/native.ts';
 
 const POISON = -1;
 
+/** What a row's sampler knows. */
+interface Sampler {
+  readonly start: RowStart;
+  seen: number; // tokens
+  drawn: number | undefined; // the last one
+}
+
+/** A plan as it is when the step is asked for: the caller may change it while the step waits for its turn. */
+function copy(plan: StepPlan): StepPlan {
+  return {
+    moveCount: plan.moveCount,
+    rowMoveCount: plan.rowMoveCount,
+    runCount: plan.runCount,
+    tokenCount: plan.tokenCount,
+    moves: plan.moves.slice(0, plan.moveCount * MOVE_FIELDS),
+    rowMoves: plan.rowMoves.slice(0, plan.rowMoveCount * ROW_MOVE_FIELDS),
+    starts: plan.starts.map((start) => ({ ...start, tokens: Array.from(start.tokens) })),
+    runs: plan.runs.slice(0, plan.runCount * RUN_FIELDS),
+    tokens: plan.tokens.slice(0, plan.tokenCount),
+  };
+}
+
 /**
  * A device that keeps tokens where a real one keeps keys and values. The next token follows from what the slots of a
  * run hold, from the sampler of its row and from how many tokens that sampler has seen, so any slip in spans, moves,
- * rows or starts changes tokens; reading a slot that holds nothing throws.
+ * rows or starts changes tokens; reading a slot that holds nothing throws. Steps run one after another.
  */
 export class FakeEngine implements NativeEngine {
   readonly device = 'fake';
@@ -24,8 +46,9 @@ export class FakeEngine implements NativeEngine {
   broken: (seed: number, position: number) => boolean = () => false;
   closed = false;
   readonly #cells: Int32Array;
-  readonly #starts: (RowStart | undefined)[] = [];
-  readonly #seen: number[] = []; // [rows] tokens that the row's sampler knows
+  readonly #samplers: (Sampler | undefined)[] = []; // [rows]
+  #last: Promise<void> = Promise.resolve(); // settles with the last step asked for
+  #closing = false;
 
   constructor(
     readonly slots: number,
@@ -34,17 +57,29 @@ export class FakeEngine implements NativeEngine {
     this.#cells = new Int32Array(slots).fill(POISON);
   }
 
-  async step(plan: StepPlan, result: StepResult): Promise<void> {
+  step(plan: StepPlan, result: StepResult): Promise<void> {
+    const asked = copy(plan);
+    const ended = this.#last.then(() => this.#take(asked, result));
+    this.#last = ended.catch(() => {}); // one that fails does not keep the next from running
+    return ended.then(); // not `ended` itself: whether its rejection is handled is for the caller to see to
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    await this.#last;
+    this.closed = true;
+  }
+
+  async #take(plan: StepPlan, result: StepResult): Promise<void> {
+    if (this.#closing) throw Object.assign(new Error('closed before this step began'), { code: 'CLOSED' });
     this.#applyMoves(plan);
     for (let i = 0; i < plan.rowMoveCount * ROW_MOVE_FIELDS; i += ROW_MOVE_FIELDS) {
       const [from = 0, to = 0] = plan.rowMoves.subarray(i, i + ROW_MOVE_FIELDS);
-      this.#starts[to] = this.#starts[from];
-      this.#seen[to] = this.#seen[from]!;
-      this.#starts[from] = undefined;
+      this.#samplers[to] = this.#samplers[from];
+      this.#samplers[from] = undefined;
     }
     for (const start of plan.starts) {
-      this.#starts[start.row] = { ...start, tokens: Array.from(start.tokens) };
-      this.#seen[start.row] = start.tokens.length;
+      this.#samplers[start.row] = { start, seen: start.tokens.length, drawn: undefined };
     }
     const sampled = this.#runs(plan);
     await this.during?.(this.plans.length - 1);
@@ -56,10 +91,6 @@ export class FakeEngine implements NativeEngine {
         result.topLogprobs[row * 20 + i] = -(token + i) / 8;
       }
     }
-  }
-
-  async close(): Promise<void> {
-    this.closed = true;
   }
 
   #applyMoves(plan: StepPlan): void {
@@ -98,7 +129,8 @@ export class FakeEngine implements NativeEngine {
         const slot = first + position + j;
         if (written.has(slot)) throw new Error(`slot ${slot}: written twice in one step`);
         written.add(slot);
-        this.#cells[slot] = plan.tokens[next++]!;
+        const token = plan.tokens[next++]!;
+        this.#cells[slot] = token === DRAWN ? this.#drawn(row, count) : token;
       }
       if (row < 0) {
         record.chunkTokens += count;
@@ -112,22 +144,27 @@ export class FakeEngine implements NativeEngine {
     return sampled;
   }
 
+  #drawn(row: number, count: number): number {
+    const token = this.#samplers[row]?.drawn;
+    if (token === undefined || count !== 1) throw new Error(`row ${row}: has drawn nothing for a run of ${count}`);
+    return Math.max(token, 0);
+  }
+
   #sample(row: number, first: number, length: number): number {
-    const start = this.#starts[row];
-    if (start === undefined) throw new Error(`row ${row}: never started`);
-    const { seed, minTokens, stopTokens } = start.sampling;
-    const seen = this.#seen[row]!++;
-    let hash = Math.imul(seed + 1, 0x9e3779b1) ^ seen;
+    const sampler = this.#samplers[row];
+    if (sampler === undefined) throw new Error(`row ${row}: never started`);
+    const { promptLength, sampling } = sampler.start;
+    const { seed, minTokens, stopTokens } = sampling;
+    let hash = Math.imul(seed + 1, 0x9e3779b1) ^ sampler.seen++;
     for (let slot = first; slot < first + length; slot++) {
       if (this.#cells[slot] === POISON) throw new Error(`row ${row}: slot ${slot} holds nothing`);
       hash = Math.imul(hash ^ this.#cells[slot]!, 0x01000193);
       hash ^= hash >>> 15;
     }
-    if (this.broken(seed, length)) return -1;
     let token = (hash >>> 0) % this.vocabulary;
-    if (length - start.promptLength < minTokens) {
+    if (length - promptLength < minTokens) {
       while (stopTokens.includes(token)) token = (token + 1) % this.vocabulary;
     }
-    return token;
+    return (sampler.drawn = this.broken(seed, length) ? -1 : token);
   }
 }

@@ -39,6 +39,7 @@ const setting = fc
     moreTokens: fc.oneof(fc.nat({ max: 10 }), fc.nat({ max: 300 })),
     chunkTokens: fc.integer({ min: 1, max: 64 }),
     preemptEvery: fc.constantFrom<number[]>(0, 0, 1, 3, 7),
+    overlap: fc.boolean(),
   })
   .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
 
@@ -60,6 +61,7 @@ const LAST_LIVE_ROW_SETTING = {
   rows: 3,
   chunkTokens: 1,
   preemptEvery: 3,
+  overlap: false,
   stepTokens: 3,
 };
 

@@ -1,6 +1,5 @@
 import type { Admission } from '../admission.ts';
 import type { Batch } from '../batch.ts';
-import type { Plan } from '../plan.ts';
 import type { PrefilledPool } from '../pool.ts';
 
 /** What a policy sees and acts on. */
@@ -8,9 +7,8 @@ export interface LoopState {
   /** Takes requests from the queue, with a span, into the pool. */
   readonly admission: Admission;
   readonly pool: PrefilledPool;
+  /** Its plan is empty of runs when the policy is asked. */
   readonly batch: Batch;
-  /** Empty of runs when the policy is asked. */
-  readonly plan: Plan;
 }
 
 /** The rule that turns queue, pool, batch and arena into the next plan. Both methods are called once per tick. */

@@ -11,8 +11,8 @@ export class Relay implements Policy {
   /** @param chunkTokens prompt tokens that ride in a step for requests that no empty row waits for */
   constructor(readonly chunkTokens: number) {}
 
-  admit({ admission, pool, batch, plan }: LoopState): void {
-    const room = plan.room - batch.length;
+  admit({ admission, pool, batch }: LoopState): void {
+    const room = batch.plan.room - batch.length;
     const budget = pool.ready < batch.free ? room : Math.min(room, this.chunkTokens);
     const most = batch.free + Math.max(2, batch.size >> 2);
     let behind = pool.behind;
@@ -24,7 +24,8 @@ export class Relay implements Policy {
     }
   }
 
-  plan({ pool, batch, plan }: LoopState): void {
+  plan({ pool, batch }: LoopState): void {
+    const { plan } = batch;
     for (let row = 0; row < batch.length; row++) {
       const request = batch.rows[row]!;
       if (!request.held) plan.decode(row, request);

@@ -9,7 +9,8 @@ export class Static implements Policy {
     while (pool.length < batch.size && admission.admit() !== undefined);
   }
 
-  plan({ pool, batch, plan }: LoopState): void {
+  plan({ pool, batch }: LoopState): void {
+    const { plan } = batch;
     if (batch.length === 0) {
       for (const request of pool.requests) {
         if (!request.held && request.behind > 1) plan.chunk(request, Math.min(request.behind - 1, plan.room));
@@ -21,9 +22,9 @@ export class Static implements Policy {
         batch.embed(next);
       }
     }
-    if (batch.rows.every((request) => request.finished || request.held)) return;
+    if (batch.rows.every((request) => request.ending || request.held)) return;
     batch.rows.forEach((request, row) => {
-      if (request.finished) plan.dead(row, request);
+      if (request.ending) plan.dead(row, request);
       else if (!request.held) plan.decode(row, request);
     });
   }

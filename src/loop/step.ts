@@ -1,0 +1,26 @@
+import { type StepResult, TOP_LOGPROBS } from '../native.ts';
+import { Plan, type PlanLimits } from './plan.ts';
+
+/** One step, from its plan to its answers. Memory is made once: steps take turns with it. */
+export class Step {
+  readonly plan: Plan;
+  readonly result: StepResult;
+  /** Rows of the batch, by what they do in it. */
+  readonly use = { used: 0, empty: 0, stalled: 0 };
+  /** Who is in each row, if somebody watches. */
+  rowIds: Int32Array | undefined;
+  /** When the device was asked for it, in milliseconds of the loop's clock. */
+  asked = 0;
+  ended: Promise<void> = Promise.resolve();
+
+  constructor(limits: PlanLimits) {
+    const { rows } = limits;
+    this.plan = new Plan(limits);
+    this.result = {
+      sampled: new Int32Array(rows),
+      logprobs: new Float32Array(rows),
+      topTokens: new Int32Array(rows * TOP_LOGPROBS),
+      topLogprobs: new Float32Array(rows * TOP_LOGPROBS),
+    };
+  }
+}
