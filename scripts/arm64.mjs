@@ -42,7 +42,7 @@ function skip(name, reason) {
 function build() {
   const configured = run('cmake', [
     ...['-S', '.', '-B', folder, '-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release'],
-    ...['-DCMAKE_SYSTEM_NAME=Linux', '-DCMAKE_SYSTEM_PROCESSOR=aarch64', `-DCMAKE_CXX_COMPILER=${COMPILER}`],
+    ...['-DBATON_CUDA=OFF', '-DCMAKE_SYSTEM_NAME=Linux', '-DCMAKE_SYSTEM_PROCESSOR=aarch64', `-DCMAKE_CXX_COMPILER=${COMPILER}`],
     `-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=${addonFolder}`,
   ]);
   return configured.status === 0 && run('cmake', ['--build', folder, '-j2']).status === 0;

@@ -90,7 +90,7 @@ const NATIVE = ['native', 'CMakeLists.txt', 'package.json', 'package-lock.json']
 
 try {
   if (values.sanitize !== undefined) {
-    buildAddon('build/Sanitize', `--CDBATON_SANITIZE=${values.sanitize}`);
+    buildAddon('build/Sanitize', `--CDBATON_SANITIZE=${values.sanitize}`, '--CDBATON_CUDA=OFF');
   } else if (values.debug) {
     buildAddon('build/Debug', '--debug');
     rmSync(join(root, 'build/Release/baton.node'), { force: true });

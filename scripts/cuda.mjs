@@ -60,7 +60,8 @@ function readKernels(log) {
 }
 
 function shorten(name) {
-  return name.replace(/^void /, '').replace(/\(.*$/, '').replaceAll('baton::cuda::', '').replaceAll('(anonymous namespace)::', '');
+  const plain = name.replaceAll('(anonymous namespace)::', '').replaceAll('baton::cuda::', '').replace(/^void /, '');
+  return plain.replace(/\(.*$/, '');
 }
 
 function checkKernels(log) {

@@ -182,13 +182,15 @@ async function notices(program, id, { device, op, cases }, [order, async]) {
   return code === 0 ? undefined : `${op} ends with ${signal ?? code}: ${output.trim().split('\n').at(-1)}`;
 }
 
-/** Cases that come past a mutant and take no longer than `seconds` together: in turn the one that does most often for
- * its time, and the one that does so most often. */
-function some(cases, id, seconds) {
+/** Cases that come past a mutant and take no longer than `seconds` together: the quickest of each op, if `broad`; then in
+ * turn the one that does most often for its time, and the one that does so most often. */
+function some(cases, id, seconds, broad) {
+  const slowestFirst = [...cases].sort((a, b) => b.seconds - a.seconds);
+  const ofEachOp = broad ? [...new Map(slowestFirst.map((one) => [one.op, one])).values()] : [];
   const dense = [...cases].sort((a, b) => b.reached.get(id) / b.seconds - a.reached.get(id) / a.seconds);
   const often = [...cases].sort((a, b) => b.reached.get(id) - a.reached.get(id));
   const chosen = [];
-  for (const one of dense.flatMap((first, i) => [first, often[i]])) {
+  for (const one of [...ofEachOp, ...dense.flatMap((first, i) => [first, often[i]])]) {
     if (chosen.includes(one) || (chosen.length > 0 && one.seconds > seconds)) continue;
     chosen.push(one);
     seconds -= one.seconds;
@@ -251,7 +253,7 @@ await forEach([...mutants.entries()], async ([index, mutant]) => {
     ...RACES.map((schedule) => ({ program: races, how: 'races', schedule, seconds: RACE_SECONDS })),
   ];
   for (const { program, how, schedule, seconds } of own.length > 0 ? ways : []) {
-    for (const group of together(some(own, id, seconds))) {
+    for (const group of together(some(own, id, seconds, program === plain))) {
       const noticed = await notices(program, id, group, schedule);
       if (noticed === undefined) continue;
       const key = `${how} ${JSON.stringify(group)}`;
