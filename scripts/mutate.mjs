@@ -2,8 +2,8 @@
 //
 //   node scripts/mutate.mjs [--shard 1/4] [--only TEXT] [--out DIR] [--compiler g++]
 //
-// All mutants are one program: every `__syncthreads();` becomes `{ if (mutant(7)) __syncthreads(); }`, and an environment
-// variable says which of them is deleted. It is built twice on the emulator, plainly and with ThreadSanitizer. A first
+// All mutants are one program: every `__syncthreads();` becomes `{ if (mutant(7)) __syncthreads(); }`, and an
+// environment variable says which of them is deleted. It is built twice on the emulator, plainly and with ThreadSanitizer. A first
 // run tells which cases come past which mutant; each mutant then runs some of its own, under one schedule after another
 // until one notices: a wrong answer, a fault of the emulator, a hang, a data race. A mutant that nothing can notice
 // carries its reason in the source, as `// survives: why` on the same line or the one above; any other that survives
@@ -141,12 +141,15 @@ async function build(name, sanitizer) {
   const folder = join(options.out, name);
   mkdirSync(folder, { recursive: true });
   const headers = createHash('sha256');
-  for (const path of [...filesOf(TREE, /\.(h|cuh|inl)$/, true).sort(), join(options.out, 'mutant.h')]) headers.update(readFileSync(path));
+  const headerFiles = [...filesOf(TREE, /\.(h|cuh|inl)$/, true).sort(), join(options.out, 'mutant.h')];
+  for (const path of headerFiles) headers.update(readFileSync(path));
   const common = headers.digest('hex');
   const objects = [];
   const stale = [];
   const parts = { core: /\.cpp$/, cpu: /\.cpp$/, cuda: /\.(cpp|cu)$/, emulator: /\.cpp$/, ops: /\.cpp$/ };
-  const sources = Object.entries(parts).flatMap(([part, pattern]) => filesOf(join(TREE, part), pattern).map((path) => [part, path]));
+  const sources = Object.entries(parts).flatMap(([part, pattern]) => {
+    return filesOf(join(TREE, part), pattern).map((path) => [part, path]);
+  });
   for (const [part, path] of sources) {
     const flags = ['-std=c++20', '-O1', '-ffp-contract=off', '-w', `-I${TREE}`, `-I${TREE}/emulator/include`];
     flags.push('-DBATON_EMULATOR', '-include', join(options.out, 'mutant.h'));
@@ -169,7 +172,8 @@ async function build(name, sanitizer) {
 
 /** What `program` says of one op's cases with one mutant deleted; undefined if nothing. */
 async function notices(program, id, { device, op, cases }, [order, async]) {
-  const args = ['test', '--quick', '--seed', '1', '--device', device, '--schedule', order, '--async', async, '--op', op];
+  const args = ['test', '--quick', '--seed', '1', '--device', device, '--op', op];
+  args.push('--schedule', order, '--async', async);
   for (const name of cases) args.push('--case', name);
   const { output, code, signal, ended } = await run(program, args, {
     env: { BATON_MUTANT: String(id), TSAN_OPTIONS: 'halt_on_error=1:exitcode=66' },
@@ -221,7 +225,8 @@ async function survey(program) {
     const { output: said, code } = await run(program, [...args, '--schedule', 'reverse', '--async', 'eager']);
     if (code !== 0) throw new Error(`nothing deleted, and yet:\n${said}`);
     one.seconds = (performance.now() - begin) / 1000;
-    one.reached = new Map([...said.matchAll(/^reached (\d+) (\d+)$/gm)].map(([, id, times]) => [Number(id), Number(times)]));
+    const lines = [...said.matchAll(/^reached (\d+) (\d+)$/gm)];
+    one.reached = new Map(lines.map(([, id, times]) => [Number(id), Number(times)]));
   });
   return cases;
 }

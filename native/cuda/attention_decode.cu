@@ -120,6 +120,7 @@ __global__ void __launch_bounds__(kThreads, kWidth > 128 ? 2 : 3)
     SplitState<kWidth, kWarps> state;
     attend_split<kWidth>(state, memory, keys, values, begin, std::min(begin + kAttentionSplit, length), q_rows,
                          view.kv.head_dim, scale);
+    // survives: a block has a second split only among thousands of blocks, which are too many for the emulator
     __syncthreads();  // the next split's tiles go where others may still read this one's
 
     // Store

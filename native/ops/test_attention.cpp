@@ -144,6 +144,7 @@ uint64_t test_attention(const Device& device, const Case& one, uint64_t seed) {
   // What is not a number stays with the head of the token it belongs to, and a row beside one that has nothing else.
   const Story& story = stories.back();
   const auto& [position, count] = story.stretch;
+  fill(arena, story, position);
   std::vector<float> spoilt(story.qkv.begin() + int64_t(position) * arena.width, story.qkv.end());
   const float nan = std::numeric_limits<float>::quiet_NaN();
   std::fill_n(spoilt.begin() + int64_t(count / 2) * arena.width, one.head_dim, nan);
