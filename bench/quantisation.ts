@@ -58,6 +58,7 @@ async function likelihood(load: { weights: string; files: readonly string[]; ten
     checkLaunches: false,
     kv: load.weights === 'f32' ? 'f32' : 'bf16',
     slots: ROWS * span,
+    hostSlots: 0,
     rows: ROWS,
     stepTokens: ROWS,
     context: TOKENS + 1,

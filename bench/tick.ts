@@ -24,6 +24,7 @@ function instant(slots: number): NativeEngine {
     weightBytes: 0,
     slotBytes: 0,
     slots,
+    hostSlots: 0,
     step: async (_plan, result) => void result.sampled.fill(7),
     close: async () => {},
   };

@@ -93,6 +93,7 @@ export class Device {
       weights: 'f32',
       kv: 'f32',
       slots: 4096,
+      hostSlots: 0,
       rows: 64,
       stepTokens: 1024,
     };

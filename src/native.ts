@@ -72,6 +72,9 @@ export interface RowStart {
 /**
  * What one step asks of the device. Filled in place by a policy, never reallocated.
  *
+ * Slots are numbered through: those of the arena, then those in host memory, where requests are parked. Runs lie in the
+ * arena; a move may park (to host memory) or unpark (from there), but never copy within host memory.
+ *
  * Applied in this order: `moves`, `rowMoves`, `starts`, `runs`. The key of position p of a run's request lies in slot
  * `span offset + masked slots + p`; masked slots are never read. A run computes its tokens at positions
  * position .. position + tokens − 1, appending their keys and values; its last token is sampled for `row`, unless row
@@ -112,6 +115,8 @@ export interface NativeModel {
 export interface NativeEngine extends NativeModel {
   /** Slots in the arena, a multiple of 64. */
   readonly slots: number;
+  /** Slots in host memory, numbered on from the arena's: where requests are parked. 0 or a multiple of 64. */
+  readonly hostSlots: number;
   step(plan: StepPlan, result: StepResult): Promise<void>;
   /** Waits for the running step, then releases everything. Idempotent. */
   close(): Promise<void>;
@@ -166,7 +171,8 @@ export interface NativeLoad {
   readonly checkLaunches: boolean; // of a GPU: wait after every launch, so that an error names its operation
   readonly weights: string; // 'f32' | 'bf16' | 'int8'
   readonly kv: string; // 'f32' | 'bf16'
-  readonly slots: number; // a multiple of 64
+  readonly slots: number; // of the arena, a multiple of 64
+  readonly hostSlots: number; // in host memory, 0 or a multiple of 64
   readonly rows: number; // most rows a plan may name
   readonly stepTokens: number; // most tokens in one step
   readonly context: number; // most tokens of one request

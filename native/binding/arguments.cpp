@@ -288,14 +288,17 @@ DeviceArguments read_device(Napi::Object options) {
   backend.config = read_config(options.Get("config"));
   backend.weights = read_weight_type(options.Get("weights"), "weights");
   backend.kv = read_kv_type(options.Get("kv"), "kv");
-  backend.slots = integer("slots", kTile, kMost);
-  if (backend.slots % kTile != 0) {
-    fail("slots", "a multiple of " + std::to_string(kTile), std::to_string(backend.slots));
-  }
+  const auto tiles = [&](const char* name, int32_t least, int32_t most) {
+    const int32_t slots = integer(name, least, most);
+    if (slots % kTile != 0) fail(name, "a multiple of " + std::to_string(kTile), std::to_string(slots));
+    return slots;
+  };
+  backend.slots = tiles("slots", kTile, kMost);
+  backend.host_slots = tiles("hostSlots", 0, kMost - backend.slots);
   const int64_t slot = slot_bytes(backend);
-  REQUIRE(slot <= kMostKvBytes / backend.slots, "OUT_OF_MEMORY",
-          "slots: " + std::to_string(backend.slots) + " of " + std::to_string(slot) +
-              " bytes are more than any machine has");
+  const int64_t slots = int64_t(backend.slots) + backend.host_slots;
+  REQUIRE(slot <= kMostKvBytes / slots, "OUT_OF_MEMORY",
+          "slots: " + std::to_string(slots) + " of " + std::to_string(slot) + " bytes are more than any machine has");
   backend.rows = integer("rows", 1, kMostRows);
   backend.step_tokens = integer("stepTokens", 1, kMostStepTokens);
   backend.context = integer("context", 1, backend.config.context);

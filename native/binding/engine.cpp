@@ -125,6 +125,7 @@ void Engine::describe(const Loading& loading) {
   define("weightBytes", double(model_->weight_bytes()));
   define("slotBytes", double(slot_bytes(options)));
   define("slots", options.slots);
+  define("hostSlots", options.host_slots);
 }
 
 std::shared_ptr<Engine::Step> Engine::take_step() {

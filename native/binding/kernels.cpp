@@ -242,7 +242,8 @@ void Device::begin(const Info& info) {
   plan_tokens_ = plan_sampled_ = 0;
   plan_.read(info[0]);
   const StepPlan plan = plan_.view();
-  check(plan, {options_.slots, options_.rows, options_.step_tokens, options_.context, options_.config.vocabulary});
+  check(plan, {options_.slots, options_.host_slots, options_.rows, options_.step_tokens, options_.context,
+               options_.config.vocabulary});
   backend_->begin(plan, result_->view());
   plan_tokens_ = int32_t(plan.tokens.size());
   for (const Run& run : plan.runs) plan_sampled_ += run.row != -1;

@@ -51,6 +51,7 @@ struct BackendOptions {
   WeightType weights;
   KvType kv;
   int32_t slots;        // of the arena; a multiple of kTile
+  int32_t host_slots;   // behind them, in host memory: where requests are parked; a multiple of kTile
   int32_t rows;         // most rows a plan may name
   int32_t step_tokens;  // most tokens of one step
   int32_t context;      // most tokens of one request

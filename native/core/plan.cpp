@@ -41,10 +41,18 @@ void check_moves(std::span<const Move> moves, const PlanLimits& limits) {
   for (size_t i = 0; i < moves.size(); i++) {
     const Move& move = moves[i];
     REQUIRE(move.count >= 1, "INVALID_ARGUMENT", at("moves", i, "slots", "at least 1", move.count));
-    REQUIRE(move.from >= 0 && move.from <= limits.slots - move.count, "INVALID_ARGUMENT",
-            at("moves", i, "from", "slots below " + to_string(limits.slots), move.from));
-    REQUIRE(move.to >= 0 && move.to <= limits.slots - move.count, "INVALID_ARGUMENT",
-            at("moves", i, "to", "slots below " + to_string(limits.slots), move.to));
+    const auto inside = [&](int32_t first) {
+      const int32_t begin = first < limits.slots ? 0 : limits.slots;
+      const int32_t end = first < limits.slots ? limits.slots : limits.slots + limits.host_slots;
+      return first >= begin && first <= end - move.count;
+    };
+    const std::string expected =
+        "slots of the arena, below " + to_string(limits.slots) +
+        (limits.host_slots == 0 ? "" : ", or of the " + to_string(limits.host_slots) + " behind it");
+    REQUIRE(inside(move.from), "INVALID_ARGUMENT", at("moves", i, "from", expected, move.from));
+    REQUIRE(inside(move.to), "INVALID_ARGUMENT", at("moves", i, "to", expected, move.to));
+    REQUIRE(std::min(move.from, move.to) < limits.slots, "INVALID_ARGUMENT",
+            at("moves", i, "from", "an end in the arena", move.from));
     writes.push_back({move.to, move.to + move.count, int32_t(i)});
   }
   const auto clash = [](int32_t a, int32_t b) {

@@ -22,7 +22,9 @@ struct Run {
   int32_t count;     // tokens
 };
 
-// Copy of `count` slots, all layers. May overlap itself; never what another move reads or writes.
+// Copy of `count` slots, all layers. May overlap itself; never what another move reads or writes. Slots are numbered
+// through: the arena's, then those in host memory. A move that leaves the arena parks, one that enters it unparks; none
+// lies within host memory.
 struct Move {
   int32_t from, to, count;
 };
@@ -68,7 +70,7 @@ struct StepPlan {
 };
 
 struct PlanLimits {
-  int32_t slots, rows, step_tokens, context, vocabulary;
+  int32_t slots, host_slots, rows, step_tokens, context, vocabulary;
 };
 
 void check(const StepPlan& plan, const PlanLimits& limits);  // throws INVALID_ARGUMENT

@@ -45,7 +45,8 @@ CpuBackend::CpuBackend(const BackendOptions& options, const CpuOptions& cpu)
     : options_(options),
       kernels_(kernels(parse_isa(cpu.isa))),
       pool_(cpu.threads > 0 ? cpu.threads : cpu_device().cores),
-      cache_({options.config.layers, options.config.kv_heads, options.config.head_dim, options.slots, options.kv},
+      cache_({options.config.layers, options.config.kv_heads, options.config.head_dim,
+              options.slots + options.host_slots, options.kv},  // all of it is host memory
              kernels_.attention.append_bf16),
       sampler_(options.rows, options.config.vocabulary, kernels_.sample),
       rope_table_(size_t(options.context) * size_t(options.config.head_dim)),

@@ -120,7 +120,7 @@ class CudaBackend final : public Backend {
   // A device has one kernel for all products of a type, whatever their size: others would have other bits.
   bool uses_hopper(const Operand& x) const { return hopper_ && x.type != WeightType::f32; }
   std::unique_ptr<Matrix> upload(std::span<const SourceRow> sources, int32_t inputs, WeightType type, bool gated);
-  void move_slots(std::span<const Move> moves, bool overlapping);
+  void move_slots(std::span<const Move> moves);
   void fill_arrays(const StepPlan& plan, StepShape shape);
 
   BackendOptions options_;
@@ -130,7 +130,8 @@ class CudaBackend final : public Backend {
   Upload upload_;
   MemoryPool memory_;
   DeviceArray<std::byte> keys_, values_;
-  KvView kv_;
+  PinnedArray<std::byte> host_keys_, host_values_;  // of parked requests
+  KvView kv_, host_kv_;
   DeviceArray<float> rope_table_;  // [context, head_dim]
   DeviceArray<float> workspace_;   // of decode attention
   int32_t workspace_tokens_;       // for so many at the longest context
@@ -177,14 +178,17 @@ CudaBackend::CudaBackend(const BackendOptions& options, const CudaOptions& cuda,
   const ModelConfig& config = options.config;
   workspace_ = DeviceArray<float>(size_t(workspace_floats_per_token(options)) * size_t(workspace_tokens_), "attention");
 
-  // One tile more than the arena: where the surplus tokens of a rounded-up step go.
-  const int64_t slots = int64_t(options.slots) + kTile;
   const int32_t width = kv_width(config.head_dim);
-  const size_t bytes = size_t(config.layers) * size_t(config.kv_heads) * size_t(slots) * size_t(width) *
-                       (options.kv == KvType::f32 ? 4 : 2);
-  keys_ = DeviceArray<std::byte>(bytes, "keys");
-  values_ = DeviceArray<std::byte>(bytes, "values");
-  kv_ = {keys_.data(), values_.data(), options.kv, config.layers, config.kv_heads, config.head_dim, width, slots};
+  const auto cache = [&](auto& keys, auto& values, int64_t slots) {
+    const size_t bytes = size_t(config.layers) * size_t(config.kv_heads) * size_t(slots) * size_t(width) *
+                         (options.kv == KvType::f32 ? 4 : 2);
+    keys = {bytes, "keys"};
+    values = {bytes, "values"};
+    return KvView{keys.data(),     values.data(),   options.kv, config.layers,
+                  config.kv_heads, config.head_dim, width,      slots};
+  };
+  kv_ = cache(keys_, values_, int64_t(options.slots) + kTile);  // a tile more: for the surplus of a rounded-up step
+  host_kv_ = cache(host_keys_, host_values_, options.host_slots);
 
   std::vector<float> table(rope_table_.count());
   fill_rope_table(config, table.data(), options.context);
@@ -320,8 +324,7 @@ std::unique_ptr<Operand> CudaBackend::operand(int32_t capacity, int32_t width, W
 StepShape CudaBackend::begin(const StepPlan& plan, const StepResult& result) {
   const cudaStream_t on = stream();
   result_ = result;
-  move_slots(plan.moves, false);
-  move_slots(plan.moves, true);
+  move_slots(plan.moves);
   for (const RowMove& move : plan.row_moves) sampler_.move(move);
   for (const RowStart& start : plan.starts) sampler_.start(start);
 
@@ -349,28 +352,35 @@ StepShape CudaBackend::begin(const StepPlan& plan, const StepResult& result) {
   return shape_;
 }
 
-// Those moves that overlap themselves, or those that do not.
-void CudaBackend::move_slots(std::span<const Move> moves, bool overlapping) {
+void CudaBackend::move_slots(std::span<const Move> moves) {
   const cudaStream_t on = stream();
-  std::vector<Move> chosen;
-  int32_t longest = 0;
-  const auto queue = [&] {
-    if (chosen.empty()) return;
-    CUDA_CHECK(cudaMemcpyAsync(moves_.data(), chosen.data(), chosen.size() * sizeof(Move), cudaMemcpyHostToDevice, on));
-    if (overlapping) {
-      launch_kv_pad(kv_, moves_.data(), int32_t(chosen.size()), on);
-    } else {
-      launch_kv_compact(kv_, moves_.data(), int32_t(chosen.size()), longest, on);
+  const int32_t host = options_.slots;  // the first slot in host memory
+  enum Kind { compact, pad, park, unpark };
+  for (const Kind kind : {compact, pad, park, unpark}) {  // in any order: none reads what another writes
+    std::vector<Move> chosen;
+    int32_t longest = 0;
+    const auto queue = [&] {
+      const auto count = int32_t(chosen.size());
+      if (count == 0) return;
+      CUDA_CHECK(
+          cudaMemcpyAsync(moves_.data(), chosen.data(), chosen.size() * sizeof(Move), cudaMemcpyHostToDevice, on));
+      if (kind == compact) launch_kv_compact(kv_, kv_, moves_.data(), count, longest, on);
+      if (kind == pad) launch_kv_pad(kv_, moves_.data(), count, on);
+      if (kind == park) launch_kv_compact(host_kv_, kv_, moves_.data(), count, longest, on);
+      if (kind == unpark) launch_kv_compact(kv_, host_kv_, moves_.data(), count, longest, on);
+      chosen.clear();
+    };
+    for (const Move& move : moves) {
+      const bool overlapping = std::abs(move.from - move.to) < move.count;
+      const Kind its_kind = move.to >= host ? park : move.from >= host ? unpark : overlapping ? pad : compact;
+      if (its_kind != kind) continue;
+      chosen.push_back(
+          {kind == unpark ? move.from - host : move.from, kind == park ? move.to - host : move.to, move.count});
+      longest = std::max(longest, move.count);
+      if (chosen.size() == kMostMoves) queue();
     }
-    chosen.clear();
-  };
-  for (const Move& move : moves) {
-    if ((std::abs(move.from - move.to) < move.count) != overlapping) continue;
-    chosen.push_back(move);
-    longest = std::max(longest, move.count);
-    if (chosen.size() == kMostMoves) queue();
+    queue();
   }
-  queue();
 }
 
 void CudaBackend::fill_arrays(const StepPlan& plan, StepShape shape) {

@@ -105,10 +105,11 @@ struct TokenView {
 void launch_kv_append(KvView kv, float* qkv, TokenView tokens, int32_t layer, int32_t heads, const float* q_norm,
                       const float* k_norm, float eps, const float* rope_table, cudaStream_t stream);
 
-// Copies slots in all layers, keys and values, in one launch. kv_compact: no move reads or writes what another, or
-// itself, writes (embedding a request's span is such a move). kv_pad: each move may overlap itself (shifting a span).
+// Copies slots in all layers, keys and values, in one launch. kv_compact: from one cache to another of the same shape
+// (parking, where one lies in pinned host memory), or within one: then no move reads or writes what another, or itself,
+// writes (embedding a request's span is such a move). kv_pad: each move may overlap itself (shifting a span).
 // moves: [count], `longest` the most slots of one.
-void launch_kv_compact(KvView kv, const Move* moves, int32_t count, int32_t longest, cudaStream_t stream);
+void launch_kv_compact(KvView to, KvView from, const Move* moves, int32_t count, int32_t longest, cudaStream_t stream);
 void launch_kv_pad(KvView kv, const Move* moves, int32_t count, cudaStream_t stream);
 
 // A run's stretch of tokens that attend together.

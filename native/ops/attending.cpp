@@ -14,7 +14,12 @@ constexpr int32_t kStep = 256;  // tokens
 Room room_of(const Case& one, int32_t slots) {
   int32_t tokens = 0;
   for (const Stretch& stretch : one.rows) tokens += stretch.count;
-  return {.slots = slots, .rows = 1, .step_tokens = std::max(kStep, tokens), .context = slots, .vocabulary = 1};
+  return {.slots = slots,
+          .host_slots = host_slots(one),
+          .rows = 1,
+          .step_tokens = std::max(kStep, tokens),
+          .context = slots,
+          .vocabulary = 1};
 }
 
 int32_t tokens_of(std::span<const Run> runs) {
@@ -89,6 +94,32 @@ std::vector<float> Attending::kept(std::span<const float> qkv) const {
 double Attending::tolerance() const {
   constexpr double kInFloats = 1e-5;
   return trial.device.attends_in_bf16 ? trial.asked.tolerance : std::min(trial.asked.tolerance, kInFloats);
+}
+
+int32_t host_slots(const Case& one) {
+  int32_t slots = 0;
+  for (const Move& move : one.moves) slots += move.count;
+  return one.parked ? slots : 0;
+}
+
+std::vector<Move> parked(const Case& one) {
+  std::vector<Move> moves = one.moves;
+  int32_t next = one.slots;
+  for (Move& move : moves) {
+    move.to = next;
+    next += move.count;
+  }
+  return moves;
+}
+
+std::vector<Move> unparked(const Case& one) {
+  std::vector<Move> moves = one.moves;
+  int32_t next = one.slots;
+  for (Move& move : moves) {
+    move.from = next;
+    next += move.count;
+  }
+  return moves;
 }
 
 }  // namespace baton::ops

@@ -47,6 +47,11 @@ class Attending {
   std::unique_ptr<Operand> out_;
 };
 
+// Slots in host memory that the case's moves pass through, and the two steps of that.
+int32_t host_slots(const Case& one);
+std::vector<Move> parked(const Case& one);
+std::vector<Move> unparked(const Case& one);
+
 // Angles below 1e-26: no float is changed by them.
 inline Case unturned(Case one) {
   one.rope_scaling = {.kind = RopeScaling::Kind::linear, .factor = 1e30};

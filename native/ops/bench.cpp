@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/tensor.h"
+#include "ops/attending.h"
 #include "ops/random.h"
 #include "ops/trial.h"
 
@@ -290,9 +291,10 @@ double time_kv_append(const Device& device, const Case& one, uint64_t seed) {
 }
 
 double time_moves(const Device& device, const Case& one, uint64_t seed) {
-  Bench bench(device, one, {.slots = one.slots, .step_tokens = 512, .context = 512}, seed);
+  const Room room = {.slots = one.slots, .host_slots = host_slots(one), .step_tokens = 512, .context = 512};
+  Bench bench(device, one, room, seed);
   for (int32_t layer = 0; layer < one.layers; layer++) fill_layer(bench, one.slots, layer);
-  bench.plan.moves = one.moves;
+  bench.plan.moves = one.parked ? parked(one) : one.moves;
   return bench.seconds({1, [&](int32_t) { bench.begin(); }, true});
 }
 
@@ -339,6 +341,7 @@ Time* time_of(const std::string& op) {
       {"kv_embed", time_moves},
       {"kv_pad", time_moves},
       {"kv_compact", time_moves},
+      {"kv_park", time_moves},
       {"row_compact", time_row_compact},
       {"attention_decode", time_attention},
       {"attention_prefill", time_attention},

@@ -320,6 +320,20 @@ std::vector<Case> compact_cases() {
                     });
 }
 
+// What is parked comes back to other slots.
+std::vector<Case> park_cases() {
+  auto cases = move_cases({{"a span and back", {{0, 64, 64}}},
+                           {"one slot", {{190, 3, 1}}},
+                           {"onto itself", {{64, 64, 100}}},
+                           {"two that change places", {{0, 101, 37}, {101, 0, 37}}},
+                           {"three of odd lengths", {{64, 1, 21}, {3, 70, 50}, {188, 130, 3}}}},
+                          [](int32_t slots) {
+                            return std::vector<Move>{{64, 2048, slots}};
+                          });
+  for (Case& one : cases) one.parked = true;
+  return cases;
+}
+
 // Attention
 
 std::vector<Case> attention_cases(bool decode) {
@@ -470,6 +484,7 @@ std::vector<OpCases> all_cases() {
   return {{"kv_embed", embed_cases()},
           {"kv_pad", pad_cases()},
           {"kv_compact", compact_cases()},
+          {"kv_park", park_cases()},
           {"row_compact", row_compact_cases()},
           {"embedding", embedding_cases()},
           {"rms_norm", row_cases(kNormTolerance)},

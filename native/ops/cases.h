@@ -44,6 +44,7 @@ struct Case {
   std::vector<Stretch> rows = {};  // kv_append and attention; each row has a span of its own
   std::vector<Move> moves = {};    // of slots; kv_compact without any: random ones
   int32_t slots = 0;               // moves: of the arena
+  bool parked = false;             // each move goes by way of host memory, in two steps
 
   Sampling sampling = {};
   bool any_sampling = false;  // every parameter at random instead

@@ -24,6 +24,7 @@ Test* test_of(const std::string& op) {
       {"kv_embed", test_moves},
       {"kv_pad", test_moves},
       {"kv_compact", test_moves},
+      {"kv_park", test_moves},
       {"row_compact", test_row_compact},
       {"attention_decode", test_attention},
       {"attention_prefill", test_attention},

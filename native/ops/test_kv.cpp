@@ -1,4 +1,4 @@
-// kv_append; kv_embed, kv_pad and kv_compact, which are moves of a plan. The arena is checked slot by slot.
+// kv_append; kv_embed, kv_pad, kv_compact and kv_park, which are moves of a plan. The arena is checked slot by slot.
 
 #include <algorithm>
 #include <cmath>
@@ -78,12 +78,16 @@ uint64_t test_moves(const Device& device, const Case& one, uint64_t seed) {
     before.push_back(read_pairs(arena, layer, probe));
   }
 
-  const Plan plan = {.moves = one.moves.empty() ? random_moves(trial.random, one.slots) : one.moves};
+  const std::vector<Move> moves = one.moves.empty() ? random_moves(trial.random, one.slots) : one.moves;
   std::vector<int32_t> source(slots);  // of each slot's content, after the moves
   std::iota(source.begin(), source.end(), 0);
-  for (const Move& move : plan.moves)
-    std::iota(&source[size_t(move.to)], &source[size_t(move.to)] + move.count, move.from);
-  trial.begin(plan);
+  for (const Move& move : moves) std::iota(&source[size_t(move.to)], &source[size_t(move.to)] + move.count, move.from);
+  if (one.parked) {
+    trial.begin({.moves = parked(one)});
+    trial.begin({.moves = unparked(one)});
+  } else {
+    trial.begin({.moves = moves});
+  }
 
   const double tolerance = device.attends_in_bf16 && one.kv == KvType::bf16 ? 5e-2 : 1e-4;
   for (int32_t layer = 0; layer < one.layers; layer++) {

@@ -34,7 +34,8 @@ BackendOptions options_of(const Case& one, const Room& room) {
   config.rope_theta = 10000;
   config.rope_scaling = one.rope_scaling;
   config.tied_embedding = true;
-  return {config, one.type, one.kv, tiles(room.slots), room.rows, room.step_tokens, room.context};
+  return {config,    one.type,         one.kv,      tiles(room.slots), tiles(room.host_slots),
+          room.rows, room.step_tokens, room.context};
 }
 
 Answers::Answers(int32_t rows)

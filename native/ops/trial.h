@@ -22,6 +22,7 @@ struct Failure : std::runtime_error {
 // What a backend must have room for.
 struct Room {
   int32_t slots = kTile;
+  int32_t host_slots = 0;
   int32_t rows = 1;
   int32_t step_tokens = kTile;
   int32_t context = kTile;

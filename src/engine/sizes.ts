@@ -17,6 +17,7 @@ export interface Sizes {
   readonly weights: string;
   readonly kv: string;
   readonly slots: number; // of the arena
+  readonly hostSlots: number; // where requests are parked
   readonly stepTokens: number; // most of one step
 }
 
@@ -56,7 +57,7 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
   const bytes = asked.kvBytes ?? room;
   const slots = Math.min(MOST_SLOTS, Math.floor(bytes / slotBytes / TILE) * TILE);
   const stepTokens = rows + STEP_PROMPT_TOKENS[memory.gpu ? 'gpu' : 'cpu'];
-  if (slots >= least) return { context, weights, kv, slots, stepTokens };
+  if (slots >= least) return { context, weights, kv, slots, hostSlots: 0, stepTokens };
 
   const expected = `expected at least ${least * slotBytes} bytes for one request of ${context} tokens`;
   if (asked.kvBytes !== undefined) {

@@ -53,8 +53,9 @@ export class FakeEngine implements NativeEngine {
   constructor(
     readonly slots: number,
     readonly vocabulary = 97,
+    readonly hostSlots = 0,
   ) {
-    this.#cells = new Int32Array(slots).fill(POISON);
+    this.#cells = new Int32Array(slots + hostSlots).fill(POISON);
   }
 
   step(plan: StepPlan, result: StepResult): Promise<void> {
@@ -100,9 +101,10 @@ export class FakeEngine implements NativeEngine {
     ) as [number, number, number][];
     const meet = (a: number, b: number, aSlots: number, bSlots: number) => a < b + bSlots && b < a + aSlots;
     moves.forEach(([from, to, slots], i) => {
-      if (slots <= 0 || Math.min(from, to) < 0 || Math.max(from, to) + slots > this.slots) {
-        throw new Error(`move ${from} → ${to} of ${slots}: outside the arena`);
-      }
+      const inside = (first: number) =>
+        first >= this.slots ? first + slots <= this.slots + this.hostSlots : first >= 0 && first + slots <= this.slots;
+      if (slots <= 0 || !inside(from) || !inside(to)) throw new Error(`move ${from} → ${to} of ${slots}: no such slots`);
+      if (Math.min(from, to) >= this.slots) throw new Error(`move ${from} → ${to}: within host memory`);
       moves.forEach(([otherFrom, otherTo, otherSlots], j) => {
         if (i === j) return;
         if (!meet(to, otherTo, slots, otherSlots) && !meet(to, otherFrom, slots, otherSlots)) return;

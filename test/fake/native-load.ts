@@ -27,6 +27,7 @@ export function smallestLoad(model: ModelFolder): NativeLoad {
     weights: 'f32',
     kv: 'f32',
     slots: 64,
+    hostSlots: 0,
     rows: 1,
     stepTokens: 16,
     context: Math.min(64, model.config.context),

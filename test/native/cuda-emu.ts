@@ -93,11 +93,17 @@ async function play(engine: NativeEngine, company: number): Promise<string[]> {
   // Slots behind masked ones shift by less than their number, onto themselves.
   await engine.step(makePlan({ moves: [[515, 513, 15]], runs: [[7, 512, 1, 15, 1]], tokens: [DRAWN] }), result);
   hear(7);
+  await engine.step(makePlan({ moves: [[513, engine.slots + 7, 16]] }), result); // parked, and back elsewhere
+  await engine.step(
+    makePlan({ moves: [[engine.slots + 7, 578, 16]], runs: [[7, 576, 2, 16, 1]], tokens: [DRAWN] }),
+    result,
+  );
+  hear(7);
   return said;
 }
 
 const small = (changes: object = {}) =>
-  talesLoad({ device: 'cuda-emu', isa: 'auto', rows: 8, slots: 640, stepTokens: 32, kv: 'bf16', ...changes });
+  talesLoad({ device: 'cuda-emu', isa: 'auto', rows: 8, slots: 640, hostSlots: 64, stepTokens: 32, kv: 'bf16', ...changes });
 
 if (emulator === undefined) {
   const reason = 'the addon is not built against the emulator';

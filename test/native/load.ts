@@ -147,6 +147,8 @@ const OPTIONS: readonly [string, Partial<NativeLoad>, string, RegExp][] = [
   ['a weight type that is none', { weights: 'fp4' }, 'INVALID_ARGUMENT', /weights.*got 'fp4'/],
   ['a kv type that is none', { kv: 'int8' }, 'INVALID_ARGUMENT', /kv.*got 'int8'/],
   ['slots that fill no tile', { slots: 1000 }, 'INVALID_ARGUMENT', /slots: expected a multiple of 64, got 1000/],
+  ['host slots that fill no tile', { hostSlots: 65 }, 'INVALID_ARGUMENT', /hostSlots: expected a multiple of 64, got 65/],
+  ['more slots than have numbers', { hostSlots: 2 ** 31 - 64 }, 'INVALID_ARGUMENT', /hostSlots/],
   ['no slots', { slots: 0 }, 'INVALID_ARGUMENT', /slots/],
   ['no rows', { rows: 0 }, 'INVALID_ARGUMENT', /rows/],
   ['negative threads', { threads: -1 }, 'INVALID_ARGUMENT', /threads/],

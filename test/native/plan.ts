@@ -7,7 +7,7 @@ import { failure, loadTales, makePlan, makeResult, start, type PlanParts } from 
 
 const plan = suite('plan');
 let engine: NativeEngine;
-plan.before(async () => void (engine = await loadTales({ slots: 512, rows: 4, stepTokens: 32, context: 128 })));
+plan.before(async () => void (engine = await loadTales({ slots: 512, hostSlots: 128, rows: 4, stepTokens: 32, context: 128 })));
 plan.after(() => engine.close());
 
 const MOST = 2 ** 31 - 1;
@@ -28,7 +28,11 @@ function startWith(changes: Partial<Sampling>): PlanParts {
 
 refuses('a move from a negative slot', { moves: [[-1, 0, 1]] }, /moves\[0\]\.from.*got -1/);
 refuses('a move to a negative slot', { moves: [[0, -64, 1]] }, /moves\[0\]\.to.*got -64/);
-refuses('a move from behind the arena', { moves: [[512, 0, 1]] }, /moves\[0\]\.from.*got 512/);
+refuses('a move from behind host memory', { moves: [[640, 0, 1]] }, /moves\[0\]\.from.*below 512, or of the 128.*got 640/);
+refuses('a move from the arena into host memory', { moves: [[500, 0, 20]] }, /moves\[0\]\.from.*got 500/);
+refuses('parking over the end', { moves: [[0, 600, 41]] }, /moves\[0\]\.to.*got 600/);
+refuses('a move within host memory', { moves: [[512, 576, 64]] }, /moves\[0\]\.from: expected an end in the arena/);
+refuses('a run in host memory', { runs: [[0, 512, 0, 0, 1]], tokens: [1] }, /runs\[0\]/);
 refuses('a move that runs over the end', { moves: [[448, 0, 65]] }, /moves\[0\]\.from/);
 refuses('a move to over the end', { moves: [[0, 508, 5]] }, /moves\[0\]\.to/);
 refuses('a move whose end overflows', { moves: [[MOST, 0, MOST]] }, /moves\[0\]/);
@@ -312,6 +316,8 @@ plan('allows what is unusual but right', async () => {
       ],
     }, // one source
     { moves: [[64, 64, 64]] },
+    { moves: [[0, 512, 128]] }, // parks
+    { moves: [[575, 3, 65]] }, // unparks
     {
       rowMoves: [
         [0, 1],

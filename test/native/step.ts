@@ -97,6 +97,24 @@ step('moves keys and values before it computes, with runs and without', async ()
   await engine.close();
 });
 
+step('parks keys and values in host memory, and brings them back to other slots', async () => {
+  const engine = await loadTales({ hostSlots: 64 });
+  assert.is(engine.hostSlots, 64);
+  const expected = makeResult();
+  await engine.step(makePlan({ starts: [start(0, PROMPT)], runs: [[0, 0, 0, 0, 9]], tokens: PROMPT }), expected);
+  await engine.step(makePlan({ runs: [[0, 0, 0, 9, 1]], tokens: [632] }), expected);
+  const result = makeResult();
+  const other = { starts: [start(1, [5, 6])], runs: [[1, 0, 0, 0, 2]], tokens: [5, 6] };
+  await engine.step(makePlan({ moves: [[0, engine.slots + 3, 9]], ...other }), result); // its slots are another's now
+  await engine.step(
+    makePlan({ moves: [[engine.slots + 3, 130, 9]], runs: [[0, 128, 2, 9, 1]], tokens: [632] }),
+    result,
+  );
+  assert.is(result.sampled[0], expected.sampled[0]);
+  assert.is(result.logprobs[0], expected.logprobs[0]);
+  await engine.close();
+});
+
 step('reads a plan when it is called: the arrays may be filled for the next step at once', async () => {
   const engine = await loadTales();
   const result = makeResult();

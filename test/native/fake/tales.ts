@@ -74,6 +74,7 @@ export function talesLoad(changes: Partial<NativeLoad> = {}): NativeLoad {
     weights: 'bf16',
     kv: 'f32',
     slots: 1024,
+    hostSlots: 0,
     rows: 4,
     stepTokens: 256,
     context: 256,
