@@ -57,6 +57,8 @@ struct BackendOptions {
   int32_t context;      // most tokens of one request
 };
 
+constexpr int32_t kStepsUnderway = 2;  // most steps begun and not taken
+
 // The forward pass of a step: at least as many tokens and sampled rows as its plan has. A backend that replays recorded
 // steps rounds them up; what it computes for the surplus is thrown away.
 struct StepShape {
@@ -79,10 +81,15 @@ struct Backend {
   virtual std::unique_ptr<Operand> operand(int32_t capacity, int32_t width, WeightType type) = 0;
 
   // Starts a step: applies moves, row moves and row starts, and keeps runs and tokens for the methods below. What is
-  // drawn is in `result` after sync().
+  // drawn is in `result` after take() or sync().
   virtual StepShape begin(const StepPlan& plan, const StepResult& result) = 0;
   // Calls `forward`, which calls the methods below; or replays what an earlier step of the same shape called.
   virtual void run(const std::function<void()>& forward) { forward(); }
+  // Ends the step begun last: nothing more is queued for it. The next may begin before it has been carried out.
+  virtual void end() {}
+  // Takes the oldest step that has ended: what it drew is in its result. False if it has not been carried out yet, and
+  // nobody is to wait for that; never where calls do not return early.
+  virtual bool take(bool /*wait*/) { return true; }
 
   // out[t] = table[token t]
   virtual void embedding(Rows out, const Matrix& table) = 0;

@@ -36,7 +36,7 @@ void Model::step(const StepPlan& plan, const StepResult& result) {
   follow_rows(plan);
   const StepShape shape = backend_->begin(plan, result);
   if (!plan.runs.empty()) backend_->run([&] { forward(shape); });
-  backend_->sync();
+  backend_->end();
 }
 
 // Keeps drew_; a token that was never drawn throws before anything is changed.

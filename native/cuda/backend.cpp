@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <string>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "cuda/memory.h"
 #include "cuda/resources.h"
 #include "cuda/sampler_state.h"
+#include "cuda/staging.h"
 #include "cuda/step_arrays.h"
 #include "cuda/upload.h"
 
@@ -91,6 +93,8 @@ class CudaBackend final : public Backend {
 
   StepShape begin(const StepPlan& plan, const StepResult& result) override;
   void run(const std::function<void()>& forward) override;
+  void end() override;
+  bool take(bool wait) override;
   void embedding(Rows out, const Matrix& table) override;
   void rms_norm(Operand& out, Rows x, const Vector& weight, float eps) override;
   void convert(Operand& out, Rows x) override;
@@ -115,6 +119,15 @@ class CudaBackend final : public Backend {
     int32_t row = 0;
   };
 
+  // The host's side of a step, from begin() until it is taken.
+  struct Step {
+    Staging staging;
+    Drawn drawn;
+    StepResult result;
+    Event carried_out;
+  };
+
+  Step& step() { return steps_[current_]; }
   cudaStream_t stream() const;  // and makes the device this thread's current one
   void queued(const char* operation) const;
   // A device has one kernel for all products of a type, whatever their size: others would have other bits.
@@ -141,15 +154,18 @@ class CudaBackend final : public Backend {
   float* scratch_ = nullptr;  // floats that become an int8 operand; as large as the largest of them
   int64_t scratch_floats_ = 0;
 
-  // Of the running step.
+  Step steps_[kStepsUnderway];  // they take turns
+  size_t current_ = 0;          // the one begun last
+  bool open_ = false;           // it has not ended
+  std::deque<Step*> ended_;     // and not been taken
+
+  // Of the step begun last.
   StepShape shape_ = {0, 0};
   int32_t context_ = 0;        // bounds the positions of its tokens
   int32_t decode_tokens_ = 0;  // runs of one token
   int32_t prefill_runs_ = 0;   // and of more
   int32_t prefill_longest_ = 0;
   bool repeatable_ = false;  // decode tokens only, all sampled: what graphs are recorded of
-  StepResult result_;
-  std::vector<int32_t> sampled_rows_;
 
   // Recorded steps, by tokens and context. A shape's first step runs as it is: that loads its kernels.
   std::map<std::pair<int32_t, int32_t>, Graph> graphs_;
@@ -323,10 +339,21 @@ std::unique_ptr<Operand> CudaBackend::operand(int32_t capacity, int32_t width, W
 
 StepShape CudaBackend::begin(const StepPlan& plan, const StepResult& result) {
   const cudaStream_t on = stream();
-  result_ = result;
+  assert(ended_.size() < kStepsUnderway);
+  if (open_) {
+    CUDA_CHECK(cudaEventRecord(step().carried_out, on));  // it was given up, and what it staged may still be read
+  } else {
+    current_ = (current_ + 1) % kStepsUnderway;
+  }
+  open_ = true;
+  // survives: who takes its steps has waited; benches give theirs up
+  CUDA_CHECK(cudaEventSynchronize(step().carried_out));
+  step().staging.clear();
+  step().drawn.rows.clear();
+  step().result = result;
   move_slots(plan.moves);
   for (const RowMove& move : plan.row_moves) sampler_.move(move);
-  for (const RowStart& start : plan.starts) sampler_.start(start);
+  for (const RowStart& start : plan.starts) sampler_.start(start, step().staging);
 
   shape_ = {int32_t(plan.tokens.size()), 0};
   context_ = 0;
@@ -362,8 +389,7 @@ void CudaBackend::move_slots(std::span<const Move> moves) {
     const auto queue = [&] {
       const auto count = int32_t(chosen.size());
       if (count == 0) return;
-      CUDA_CHECK(
-          cudaMemcpyAsync(moves_.data(), chosen.data(), chosen.size() * sizeof(Move), cudaMemcpyHostToDevice, on));
+      step().staging.upload<Move>(moves_.data(), chosen, on);
       if (kind == compact) launch_kv_compact(kv_, kv_, moves_.data(), count, longest, on);
       if (kind == pad) launch_kv_pad(kv_, moves_.data(), count, on);
       if (kind == park) launch_kv_compact(host_kv_, kv_, moves_.data(), count, longest, on);
@@ -384,10 +410,9 @@ void CudaBackend::move_slots(std::span<const Move> moves) {
 }
 
 void CudaBackend::fill_arrays(const StepPlan& plan, StepShape shape) {
-  arrays_.begin(shape.tokens, shape.sampled);
+  arrays_.begin(shape.tokens, shape.sampled, step().staging);
   std::copy(plan.tokens.begin(), plan.tokens.end(), arrays_.tokens());
   decode_tokens_ = prefill_runs_ = prefill_longest_ = 0;
-  sampled_rows_.clear();
   int32_t token = 0;
   int32_t sampled = 0;
   const auto add = [&](const Run& run) {
@@ -409,7 +434,7 @@ void CudaBackend::fill_arrays(const StepPlan& plan, StepShape shape) {
     arrays_.last()[sampled] = token - 1;
     arrays_.sampled_rows()[sampled] = run.row;
     arrays_.sampled_positions()[sampled++] = run.position + run.count;
-    sampled_rows_.push_back(run.row);
+    step().drawn.rows.push_back(run.row);
   }
   for (int32_t surplus = 0; token < shape.tokens; surplus++) {
     arrays_.tokens()[token] = 0;
@@ -506,11 +531,30 @@ void CudaBackend::sample(Rows logits, int32_t first) {
   queued("sample");
 }
 
+void CudaBackend::end() {
+  const cudaStream_t on = stream();
+  sampler_.fetch(step().drawn);
+  CUDA_CHECK(cudaEventRecord(step().carried_out, on));
+  ended_.push_back(&step());
+  open_ = false;
+}
+
+bool CudaBackend::take(bool wait) {
+  assert(!ended_.empty());
+  Step& oldest = *ended_.front();
+  if (!wait && cudaEventQuery(oldest.carried_out) == cudaErrorNotReady) return false;
+  ended_.pop_front();
+  check(cudaEventSynchronize(oldest.carried_out), "step");
+  sampler_.write(oldest.drawn, oldest.result);
+  return true;
+}
+
 void CudaBackend::sync() {
   const cudaStream_t on = stream();
-  sampler_.fetch(sampled_rows_);
+  if (open_) sampler_.fetch(step().drawn);
   check(cudaStreamSynchronize(on), "step");
-  sampler_.write(sampled_rows_, result_);
+  while (!ended_.empty()) take(true);
+  if (open_) sampler_.write(step().drawn, step().result);
 }
 
 double CudaBackend::seconds(const std::function<void()>& calls, int32_t repeats) {
