@@ -81,11 +81,11 @@ struct Backend {
   virtual std::unique_ptr<Operand> operand(int32_t capacity, int32_t width, WeightType type) = 0;
 
   // Starts a step: applies moves, row moves and row starts, and keeps runs and tokens for the methods below. What is
-  // drawn is in `result` after take() or sync().
+  // drawn is in `result` after take().
   virtual StepShape begin(const StepPlan& plan, const StepResult& result) = 0;
   // Calls `forward`, which calls the methods below; or replays what an earlier step of the same shape called.
   virtual void run(const std::function<void()>& forward) { forward(); }
-  // Ends the step begun last: nothing more is queued for it. The next may begin before it has been carried out.
+  // Ends the step begun last: what it drew is fetched. The next may begin before this one has been carried out.
   virtual void end() {}
   // Takes the oldest step that has ended: what it drew is in its result. False if it has not been carried out yet, and
   // nobody is to wait for that; never where calls do not return early.
