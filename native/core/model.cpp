@@ -11,7 +11,8 @@ namespace baton {
 Model::Model(std::unique_ptr<Backend> backend, const BackendOptions& options, Weights weights)
     : backend_(std::move(backend)),
       config_(options.config),
-      limits_{options.slots, options.host_slots, options.rows, options.step_tokens, options.context, options.config.vocabulary},
+      limits_{options.slots,       options.host_slots, options.rows,
+              options.step_tokens, options.context,    options.config.vocabulary},
       drew_(size_t(options.rows)),
       weights_(std::move(weights)),
       weight_bytes_(weights_.bytes()) {
