@@ -4,7 +4,7 @@ import { EngineError } from './errors.ts';
 /** Devices, number formats and rules that this build knows. */
 export const WEIGHTS = ['auto', 'f32', 'bf16', 'int8'] as const;
 export const KV = ['auto', 'f32', 'bf16'] as const;
-export const POLICIES = ['relay', 'static'] as const;
+export const POLICIES = ['relay', 'baton-pd', 'baton', 'orca', 'static'] as const;
 export const ADMISSIONS = ['optimistic', 'reserve'] as const;
 export const ISAS = ['auto', 'amx', 'avx512', 'avx2', 'scalar'] as const;
 

@@ -1,14 +1,13 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EngineError } from '../../src/errors.ts';
-import type { LoopOptions, PolicyName, StepRecord } from '../../src/loop/loop.ts';
+import { type LoopOptions, POLICY_NAMES, type PolicyName, type StepRecord } from '../../src/loop/loop.ts';
 import type { LoopState, Policy } from '../../src/loop/policies/policy.ts';
 import type { Request } from '../../src/loop/request.ts';
 import { workload } from '../../src/loop/workloads.ts';
 import { drain, make, options, request, solo } from './fake/requests.ts';
 
 const loop = suite('Loop');
-const POLICIES: readonly PolicyName[] = ['relay', 'static'];
 
 function code(run: () => unknown): string {
   try {
@@ -24,7 +23,7 @@ function nothingLeft(it: ReturnType<typeof make>): void {
   assert.equal([arena.free, queued, pooled, rowsUsed], [arena.slots, 0, 0, 0]);
 }
 
-for (const policy of POLICIES) {
+for (const policy of POLICY_NAMES) {
   loop(`${policy}: gives each request the tokens of its solo run`, async () => {
     const it = make({ policy, rows: 3 });
     const prompts = [5, 1, 90, 300, 2, 64, 65];
@@ -317,7 +316,7 @@ loop('reserve never preempts', async () => {
   nothingLeft(it);
 });
 
-for (const policy of POLICIES) {
+for (const policy of POLICY_NAMES) {
   for (const preemptEvery of [1, 2, 5]) {
     loop(`${policy}: a preemption forced every ${preemptEvery} steps changes no token`, async () => {
       const it = make({ policy, rows: 3, slots: 512, preemptEvery });
@@ -411,7 +410,7 @@ loop('counts rows that a policy leaves out of a step as stalled', async () => {
   assert.equal([stallMs, share, rowMs], [3, 3 / 8, 8]);
 });
 
-for (const [policy, overlap] of POLICIES.flatMap((name) => [[name, false], [name, true]] as const)) {
+for (const [policy, overlap] of POLICY_NAMES.flatMap((name) => [[name, false], [name, true]] as const)) {
   const how = `${policy}${overlap ? ', overlapping' : ''}`;
   loop(`${how}: an abort in any place, at any await, gives the memory back by the next tick`, async () => {
     const steps = async (abort?: { at: number; during: boolean }) => {
