@@ -93,16 +93,17 @@ export class DenseMap implements KvMap {
 
   takeMoves(move: (from: number, to: number, slots: number) => void): number {
     let moved = 0;
-    let left = size(this.#settled) - overlap(this.#settled, this.#region); // slots that moves leave, and still read
+    const read = [this.#settled];
     for (const span of this.#rows) {
       const { offset, masked, home, owner } = span;
       span.home = offset + masked;
       if (home === span.home || owner.computed === 0) continue;
       move(home, span.home, owner.computed);
       moved += owner.computed;
-      if (home < this.#settled.start || home >= this.#settled.end) left += tiled(owner.computed);
+      read.push({ start: home, end: home + owner.computed });
     }
-    this.#peak = Math.max(this.#peak, this.slots - this.free + (moved > 0 ? left : 0));
+    const left = moved > 0 ? gaps([...this.#spans(), ...read], this.slots) : [{ start: 0, end: this.free }];
+    this.#peak = Math.max(this.#peak, left.reduce((taken, gap) => taken - size(gap), this.slots));
     Object.assign(this.#settled, this.#region);
     return moved;
   }
@@ -224,8 +225,4 @@ function gaps(ranges: readonly Range[], slots: number): Range[] {
 
 function size({ start, end }: Range): number {
   return end - start;
-}
-
-function overlap(a: Range, b: Range): number {
-  return Math.max(0, Math.min(a.end, b.end) - Math.max(a.start, b.start));
 }
