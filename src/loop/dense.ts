@@ -13,6 +13,8 @@ export interface Range {
 }
 
 export interface DenseOptions {
+  /** Most rows of the layout. */
+  readonly rows: number;
   /** Rows have room for the whole length of their owners. */
   readonly reserve: boolean;
   /** A span is allocated apart from the layout, and waits for `embed`; otherwise it is a row of it at once. */
@@ -51,13 +53,15 @@ export class DenseMap implements KvMap {
   }
 
   /**
-   * A row, or a span apart. Unless rows have their whole length, who comes to others must leave room for one more layout,
-   * a tile wider: otherwise they could not grow together, and would preempt each other in turns.
+   * A row, or a span apart. Unless rows have their whole length, who comes to others must leave room for one more layout
+   * of them all, a tile wider: otherwise they could not grow together, and would preempt each other in turns.
    */
   allocate(owner: KvOwner, slots: number): DenseSpan | undefined {
-    const { apart, reserve } = this.options;
-    const wider = (this.#rows.length + 1) * (Math.max(this.#capacity, slots) + TILE);
-    if (!reserve && this.#rows.length > 0 && this.free < slots + wider) return undefined;
+    const { rows, apart, reserve } = this.options;
+    const others = this.#rows.length + this.#apart.length;
+    const widest = Math.max(slots, this.#capacity, ...this.#apart.map(({ capacity }) => capacity));
+    const wider = Math.min(rows, others + 1) * (widest + TILE);
+    if (!reserve && others > 0 && this.free < slots + wider) return undefined;
     const span: DenseSpan = { owner, offset: 0, capacity: slots, masked: 0, home: 0 };
     if (!apart) return this.#lay([...this.#rows, span]) ? span : undefined;
     const hole = gaps([...this.#spans(), ...homes(this.#rows)], this.slots).findLast((one) => size(one) >= slots);
@@ -172,13 +176,12 @@ export class DenseMap implements KvMap {
     const read = homes(rows);
     const other = gaps([...taken, ...read], this.slots).find((gap) => size(gap) >= slots);
     if (other !== undefined) return other.start;
+    const meets = (base: number) =>
+      rows.some((span, i) => meetsOther(span, base + i * capacity + columns - span.owner.length, read));
     for (const { start, end } of gaps(taken, this.slots)) {
-      for (let base = start; base + slots <= end; base += TILE) {
-        const meets = rows.some((span, i) => {
-          const to = base + i * capacity + columns - span.owner.length;
-          return meetsOther(span, to, read);
-        });
-        if (!meets) return base;
+      // Not every tile: a search that fails must not take longer than a step.
+      for (const base of [this.#region.start, start, end - slots]) {
+        if (base >= start && base + slots <= end && !meets(base)) return base;
       }
     }
     return undefined;

@@ -23,6 +23,7 @@ export type { FinishReason } from './request.ts';
 /** What a loop's parts are made from. */
 interface Making {
   readonly slots: number;
+  readonly rows: number;
   readonly chunkTokens: number;
   readonly reserve: boolean;
 }
@@ -35,12 +36,12 @@ interface Parts {
 
 const POLICIES = {
   relay: ({ slots, chunkTokens }: Making): Parts => ({ policy: new Relay(chunkTokens), arena: new KvArena(slots) }),
-  'baton-pd': ({ slots, reserve }: Making): Parts => {
-    const arena = new DenseMap(slots, { reserve, apart: true });
+  'baton-pd': ({ slots, rows, reserve }: Making): Parts => {
+    const arena = new DenseMap(slots, { rows, reserve, apart: true });
     return { policy: new BatonPd(arena), arena };
   },
-  baton: ({ slots, reserve }: Making): Parts => {
-    const arena = new DenseMap(slots, { reserve, apart: false });
+  baton: ({ slots, rows, reserve }: Making): Parts => {
+    const arena = new DenseMap(slots, { rows, reserve, apart: false });
     return { policy: new Baton(arena), arena };
   },
   orca: ({ slots }: Making): Parts => ({ policy: new Orca(), arena: new KvArena(slots) }),
@@ -162,7 +163,7 @@ export class Loop {
     }
     this.native = native;
     this.options = options;
-    const making = { slots: native.slots, chunkTokens, reserve: options.admission === 'reserve' };
+    const making = { slots: native.slots, rows, chunkTokens, reserve: options.admission === 'reserve' };
     ({ policy: this.policy, arena: this.arena } = POLICIES[options.policy](making));
     const limits = { rows, stepTokens, slots: native.slots };
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));

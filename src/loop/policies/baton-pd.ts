@@ -33,7 +33,7 @@ export class BatonPd implements Policy {
     }
     if (plan.runCount > 0) return;
     const prefilled = pool.requests.filter((request) => !request.held).slice(0, batch.free);
-    while (prefilled.length > 0 && !this.dense.embed(prefilled)) prefilled.pop();
+    while (prefilled.length > 0 && !this.dense.embed(prefilled)) prefilled.length >>= 1; // who is alone always fits
     for (const request of prefilled) {
       pool.take(request);
       batch.embed(request);
