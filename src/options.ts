@@ -46,7 +46,7 @@ export interface LoadOptions {
   readonly rows?: number;
   /** Threads of the CPU backend. 0 (default): as many as there are free cores. */
   readonly threads?: number;
-  /** The rule that plans each step. Default `relay`. */
+  /** The rule that plans each step: `relay` (default), or one of the others, which are there to compare it with. */
   readonly policy?: (typeof POLICIES)[number];
   /** `optimistic` (default) gives a request memory as it grows, `reserve` for its whole length at once. */
   readonly admission?: (typeof ADMISSIONS)[number];

@@ -10,6 +10,8 @@ const SHARE_OF_GPU = 0.9; // of what weights and workspace leave
 const GPU_WORKSPACE_BYTES = 2 ** 30;
 // Prompt tokens that a step takes beside one for each row: large enough for matrix products to run at full speed.
 const STEP_PROMPT_TOKENS = { cpu: 256, gpu: 2048 };
+// Room for all rows at full context, so many times. A dense layout is copied, and its prefilled pool lies beside it.
+const ROOMS: Partial<Record<NonNullable<LoadOptions['policy']>, number>> = { baton: 2.5, 'baton-pd': 2.5 };
 // Policies that compute a whole prompt in one step, and pay for it with the memory of as many activations.
 const WHOLE_PROMPTS: readonly LoadOptions['policy'][] = ['orca', 'baton', 'baton-pd'];
 
@@ -37,9 +39,9 @@ export interface FreeMemory {
 type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes' | 'policy'>;
 
 /**
- * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows at
- * full context, at most a quarter of the free memory. A step takes one token for each row and a good many of prompts; one
- * prompt of full context, if the policy computes prompts whole.
+ * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows
+ * at full context (more, where they lie in a dense layout), at most a quarter of the free memory. A step takes a token
+ * of each row, and a good many of prompts: one of full context, if the policy computes prompts whole.
  * Throws INVALID_OPTION or OUT_OF_MEMORY if a request of full context does not fit.
  */
 export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memory: FreeMemory): Sizes {
@@ -59,7 +61,7 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
   const least = Math.ceil(context / TILE) * TILE;
   const room = memory.gpu
     ? (memory.freeBytes - weightBytes(config, weights) - workspace) * SHARE_OF_GPU
-    : Math.min(rows * least * slotBytes, memory.freeBytes * SHARE_OF_MEMORY);
+    : Math.min((ROOMS[asked.policy ?? 'relay'] ?? 1) * rows * least * slotBytes, memory.freeBytes * SHARE_OF_MEMORY);
   const bytes = asked.kvBytes ?? room;
   const slots = Math.min(MOST_SLOTS, Math.floor(bytes / slotBytes / TILE) * TILE);
   if (slots >= least) return { context, weights, kv, slots, hostSlots: 0, stepTokens: rows + promptTokens };

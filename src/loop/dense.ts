@@ -22,14 +22,14 @@ export interface DenseOptions {
 }
 
 /**
- * The map of a dense tensor [rows, columns], laid out in the arena: row i takes the slots from base + i × capacity, with
- * capacity = tiled(columns), and leading slots are masked so that all rows end at the same column.
+ * The map of a dense tensor [rows, columns], laid out in the arena: row i takes the slots from base + i × capacity,
+ * with capacity = tiled(columns), and leading slots are masked so that all rows end at the same column.
  *
  * What a tensor's concatenation and padding would do, a new layout does: another number of rows, or of tiles in a row,
  * copies every row to other slots, while the old layout still lies there. Only where the arena has no room for both do
- * rows stay near their place, as far as no copy would meet another; a row that is alone can always do that. If even that
- * is impossible, nothing new is laid out: whoever wants room waits or makes somebody go, and what a row leaves when it
- * retires stays a hole until the next layout. Masked slots are not copied.
+ * rows stay near their place, as far as no copy would meet another; a row that is alone can always do that. If even
+ * that is impossible, nothing new is laid out: whoever wants room waits or makes somebody go, and what a row leaves
+ * when it retires stays a hole until the next layout. Masked slots are not copied.
  *
  * A row that is not computed in a step, being held, falls behind the others' column until the next layout.
  */
@@ -53,8 +53,8 @@ export class DenseMap implements KvMap {
   }
 
   /**
-   * A row, or a span apart. Unless rows have their whole length, who comes to others must leave room for one more layout
-   * of them all, a tile wider: otherwise they could not grow together, and would preempt each other in turns.
+   * A row, or a span apart. Unless rows have their whole length, who comes to others must leave room for one more
+   * layout of them all, a tile wider: otherwise they could not grow together, and would preempt each other in turns.
    */
   allocate(owner: KvOwner, slots: number): DenseSpan | undefined {
     const { rows, apart, reserve } = this.options;
@@ -71,7 +71,7 @@ export class DenseMap implements KvMap {
     return span;
   }
 
-  /** Makes rows of spans that lay apart, with what they hold; false, and nothing changes, if there is no place for them. */
+  /** Makes rows of spans that lay apart, with what they hold; false, and nothing changes, if there is no place. */
   embed(owners: readonly KvOwner[]): boolean {
     const spans = this.#apart.filter(({ owner }) => owners.includes(owner));
     const left = this.#apart.filter(({ owner }) => !owners.includes(owner));
@@ -128,9 +128,10 @@ export class DenseMap implements KvMap {
     const fail = (what: string) => {
       throw new EngineError('INTERNAL', what);
     };
+    const { start, end: last } = this.#region;
     for (const { offset, capacity } of this.#rows) {
       if (capacity !== this.#capacity) fail(`row at ${offset}: ${capacity} slots, others have ${this.#capacity}`);
-      if (offset < this.#region.start || offset + capacity > this.#region.end) fail(`row at ${offset}: not in the layout`);
+      if (offset < start || offset + capacity > last) fail(`row at ${offset}: not in the layout`);
     }
     let end = 0;
     for (const span of [...this.#rows, ...this.#apart].sort((a, b) => a.offset - b.offset)) {
@@ -169,7 +170,7 @@ export class DenseMap implements KvMap {
   }
 
   /** Where such a layout may begin: in other slots than all that it holds; else where no copy would meet another. */
-  #place(rows: readonly DenseSpan[], columns: number, capacity: number, apart: readonly DenseSpan[]): number | undefined {
+  #place(rows: readonly DenseSpan[], columns: number, capacity: number, apart: DenseSpan[]): number | undefined {
     const slots = rows.length * capacity;
     if (slots === 0) return 0;
     const taken = apart.map(({ offset, capacity: own }) => ({ start: offset, end: offset + own }));

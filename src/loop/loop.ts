@@ -433,8 +433,8 @@ export class Loop {
     const { runCount, tokenCount, chunkTokens, padTokens, deadTokens, moveCount } = plan;
     return (
       `step ${metrics.steps}: ${ms.toFixed(2)} ms, rows ${use.used}/${batch.size}, runs ${runCount}, ` +
-      `tokens ${tokenCount} (chunks ${chunkTokens}, pad ${padTokens}, dead ${deadTokens}), moves ${moveCount}, pool ${pool.length}, ` +
-      `queue ${queue.length}, free ${arena.free}/${arena.slots}, preemptions ${admission.preemptions}`
+      `tokens ${tokenCount} (chunks ${chunkTokens}, pad ${padTokens}, dead ${deadTokens}), moves ${moveCount}, ` +
+      `pool ${pool.length}, queue ${queue.length}, free ${arena.free}/${arena.slots}, preemptions ${admission.preemptions}`
     );
   }
 

@@ -74,6 +74,12 @@ sizes('takes a prompt of full context in one step for policies that compute prom
   for (const policy of ['relay', 'static'] as const) assert.is(stepTokens(policy, 5000), 3 + 256);
 });
 
+sizes('gives a dense layout room for its copy and its pool', () => {
+  const slots = (policy: PolicyName, memory = MUCH) => chooseSizes(model, { policy }, 4, memory).slots;
+  assert.equal([slots('orca'), slots('baton'), slots('baton-pd')], [4 * 8192, 10 * 8192, 10 * 8192]);
+  assert.is(slots('baton', cpu(4 * 128 * 8192)), 8192);
+});
+
 sizes('gives a GPU less for keys and values where steps are longer', () => {
   const slots = (policy: PolicyName) => chooseSizes(model, { policy }, 3, { freeBytes: 2 ** 31, gpu: true }).slots;
   const activation = 4 * (2 * 16 + 8 * (2 * 4 + 2 * 2) + 64); // bytes of one token

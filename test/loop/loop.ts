@@ -157,6 +157,31 @@ for (const [policy, most, least] of [['relay', 0.01, 0], ['static', 1, 0.25]] as
   });
 }
 
+// Two rows; A, B and C want 3 tokens after 3, 1 after 2, and 2 after 4. Every step takes a millisecond.
+type Waste = Partial<Record<'pad' | 'dead' | 'empty', number>>;
+const WASTE: Record<PolicyName, Waste & { readonly steps: number; readonly ms: number }> = {
+  relay: { steps: 3, ms: 0 },
+  'baton-pd': { steps: 4, empty: 2, ms: 2 }, // all three are prefilled first, without rows
+  baton: { steps: 3, pad: 1 + 3, ms: 2 * (1 / 6) + 2 * (3 / 8) }, // B is padded to A, then A while C is inserted
+  orca: { steps: 3, ms: 0 },
+  static: { steps: 7, dead: 2, empty: 2 + 1, ms: 5 }, // B's row is kept until A ends; both batches are prefilled first
+};
+
+for (const policy of POLICY_NAMES) {
+  loop(`${policy}: idle computation is counted by kind`, async () => {
+    const it = make({ policy, rows: 2 });
+    for (const [id, [prompt, maxTokens]] of ([[3, 3], [2, 1], [4, 2]] as const).entries()) {
+      it.loop.add(request(id, { prompt, maxTokens }));
+    }
+    await drain(it.loop);
+    const { steps, idle } = it.loop.stats();
+    const { steps: expected, pad = 0, dead = 0, empty = 0, ms } = WASTE[policy];
+    const { padTokens, deadTokens, emptyRows, stallMs, padKv } = idle;
+    assert.equal([steps, padTokens, deadTokens, emptyRows, stallMs, padKv], [expected, pad, dead, empty, 0, 0]);
+    assert.ok(Math.abs(idle.share * idle.rowMs - ms) < 1e-9, `${idle.share * idle.rowMs} ms`);
+  });
+}
+
 loop('stops at a stop token, and keeps it as the last', async () => {
   const [first, second, third] = (await solo(options(1, { prompt: 5, maxTokens: 8 }))).slice(5);
   assert.ok(first !== third && second !== third);

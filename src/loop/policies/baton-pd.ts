@@ -2,9 +2,9 @@ import type { DenseMap } from '../dense.ts';
 import type { LoopState, Policy } from './policy.ts';
 
 /**
- * Re-batching with prefill and decode decoupled. Prompts are computed alone, between decode steps, while the rows stall;
- * they wait in the prefilled pool, and are then embedded in the dense layout by copy, behind masked slots, so that every
- * row enters a step with exactly one token.
+ * Re-batching with prefill and decode decoupled. Prompts are computed alone, between decode steps, while the rows
+ * stall; they wait in the prefilled pool, and are then embedded in the dense layout by copy, behind masked slots, so
+ * that every row enters a step with exactly one token.
  *
  * The pool is filled when it has run dry, or has fewer than there are free rows: up to a quarter of all rows more than
  * are free, at least one, as long as their prompts go into one step (the last may go on in the next).

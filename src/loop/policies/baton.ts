@@ -3,13 +3,13 @@ import type { Request } from '../request.ts';
 import type { LoopState, Policy } from './policy.ts';
 
 /**
- * Re-batching by vector shaping alone, in a dense layout. New requests and old rows are brought to one length by padding
- * on the left: to the longest prompt of those inserted together, m tokens, so that every row enters the step with m, and
- * m − 1 of an old row's are padding, computed for nothing. While nobody is inserted a row has one token, and no padding.
+ * Re-batching by vector shaping alone, in a dense layout. New requests and old rows are brought to one length by
+ * padding on the left: to the longest prompt of those inserted together, m tokens, so that every row enters the step
+ * with m, and m − 1 of an old row's are padding, computed for nothing. While nobody is inserted a row has one token.
  *
  * Where so many columns do not fit in a step, or their padding finds no slots, they are computed in several steps; old
- * rows enter with padding only until the last. Where not even one column finds slots for its padding, those who are to be
- * inserted wait, and the rows go on, until enough of them have left.
+ * rows enter with padding only until the last. Where not even one column finds slots for its padding, those who are to
+ * be inserted wait, and the rows go on, until enough of them have left.
  */
 export class Baton implements Policy {
   readonly keepsFinished = false;

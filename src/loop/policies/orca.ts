@@ -1,11 +1,11 @@
 import type { LoopState, Policy } from './policy.ts';
 
 /**
- * Iteration-level scheduling: a row that is free is given away at once, and the whole prompt of who gets it is computed in
- * the same step as the tokens of the other rows, without padding. The rows then wait for the prompt: that is its price.
+ * Iteration-level scheduling: a row that is free is given away at once, and the whole prompt of who gets it is computed
+ * in the same step as the tokens of the other rows, without padding. The rows wait for the prompt: that is its price.
  *
- * A prompt that does not fit beside earlier ones waits for the next step. One that fits no step at all is computed in as
- * many as it needs.
+ * A prompt that does not fit beside earlier ones waits for the next step. One that fits no step at all is computed in
+ * as many as it needs.
  */
 export class Orca implements Policy {
   readonly keepsFinished = false;

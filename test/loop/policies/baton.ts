@@ -44,7 +44,8 @@ baton('an insertion copies the whole batch, and so does a removal', async () => 
   await it.loop.tick();
   assert.is(it.loop.stats().movedSlots, 10);
   await it.loop.tick();
-  assert.equal([it.native.plans[3]?.moves, it.loop.stats().movedSlots], [[[64 + 9, 0, 12]], 10 + 12]); // 9 columns dropped
+  assert.equal(it.native.plans[3]?.moves, [[64 + 9, 0, 12]]); // 9 columns are dropped
+  assert.is(it.loop.stats().movedSlots, 10 + 12);
   await assertSolo(it, all);
 });
 
