@@ -78,7 +78,7 @@ export class DenseMap implements KvMap {
     return this.#lay([...this.#rows, ...spans], left);
   }
 
-  /** Room for the next token of a row's owner; a new layout has it for all. */
+  /** Room for all that a row's owner will hold next; a new layout has it for every row. */
   grow(span: DenseSpan): boolean {
     return span.masked + span.owner.length <= span.capacity || this.#lay(this.#rows);
   }

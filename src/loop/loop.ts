@@ -434,7 +434,8 @@ export class Loop {
     return (
       `step ${metrics.steps}: ${ms.toFixed(2)} ms, rows ${use.used}/${batch.size}, runs ${runCount}, ` +
       `tokens ${tokenCount} (chunks ${chunkTokens}, pad ${padTokens}, dead ${deadTokens}), moves ${moveCount}, ` +
-      `pool ${pool.length}, queue ${queue.length}, free ${arena.free}/${arena.slots}, preemptions ${admission.preemptions}`
+      `pool ${pool.length}, queue ${queue.length}, free ${arena.free}/${arena.slots}, ` +
+      `preemptions ${admission.preemptions}`
     );
   }
 
