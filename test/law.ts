@@ -12,7 +12,7 @@ import * as assert from 'uvu/assert';
 import type { ShapeName } from '../bench/shapes.ts';
 import { synthesize } from '../bench/synthesize.ts';
 import { loadAddon } from '../src/addon.ts';
-import { Loop, type LoopOptions } from '../src/loop/loop.ts';
+import { Loop, type LoopOptions, POLICY_NAMES } from '../src/loop/loop.ts';
 import { Request } from '../src/loop/request.ts';
 import { openModel } from '../src/model/load.ts';
 import type { NativeEngine, NativeLoad, Sampling } from '../src/native.ts';
@@ -144,7 +144,7 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
       rows,
       stepTokens: rows + 8 + draw(400),
       chunkTokens: 1 + draw(128),
-      policy: draw(5) === 0 ? ('static' as const) : ('relay' as const),
+      policy: draw(2) === 0 ? ('relay' as const) : POLICY_NAMES[draw(POLICY_NAMES.length)]!,
       admission: draw(3) === 0 ? ('reserve' as const) : ('optimistic' as const),
       preemptEvery: draw(4) === 0 ? 5 + draw(40) : 0,
       overlap: draw(2) === 0,

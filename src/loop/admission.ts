@@ -1,6 +1,7 @@
 import { EngineError } from '../errors.ts';
-import { type KvArena, tiled } from './arena.ts';
+import { tiled } from './arena.ts';
 import type { Batch } from './batch.ts';
+import type { KvMap } from './kv-map.ts';
 import type { PrefilledPool } from './pool.ts';
 import type { Queue } from './queue.ts';
 import type { Request } from './request.ts';
@@ -22,7 +23,7 @@ export class Admission {
   constructor(
     readonly mode: AdmissionMode,
     readonly limits: AdmissionLimits,
-    readonly arena: KvArena,
+    readonly arena: KvMap,
     readonly queue: Queue,
     readonly pool: PrefilledPool,
     readonly batch: Batch,

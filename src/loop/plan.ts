@@ -2,6 +2,8 @@ import { DRAWN, MOVE_FIELDS, ROW_MOVE_FIELDS, RUN_FIELDS, type RowStart, type St
 import { TILE } from './arena.ts';
 import type { Request } from './request.ts';
 
+const PAD = 0; // any token will do: nothing reads what becomes of it
+
 export interface PlanLimits {
   readonly rows: number;
   readonly stepTokens: number;
@@ -26,10 +28,8 @@ export class Plan implements StepPlan {
   liveRuns = 0;
   /** Tokens drawn for finished requests. */
   deadTokens = 0;
-  /** Tokens computed on padding; dense policies add to it. */
+  /** Tokens computed on padding. */
   padTokens = 0;
-  /** Masked slots read by attention; dense policies add to it. */
-  maskedSlots = 0;
   /** Prompt tokens computed without a row. */
   chunkTokens = 0;
 
@@ -81,19 +81,32 @@ export class Plan implements StepPlan {
     this.deadTokens++;
   }
 
+  /** So many columns of padding in a row: computed like any token, in slots that nobody reads. */
+  pad(slot: number, count: number): void {
+    const at = this.runCount * RUN_FIELDS;
+    this.runs[at] = -1;
+    this.runs[at + 1] = slot - (slot % TILE); // spans begin at a tile
+    this.runs[at + 2] = slot % TILE;
+    this.runs[at + 3] = 0;
+    this.runs[at + 4] = count;
+    this.owners[this.runCount++] = undefined;
+    for (let i = 0; i < count; i++) this.tokens[this.tokenCount++] = PAD;
+    this.padTokens += count;
+  }
+
   /** Forgets a step that has been taken. What retiring noted since then belongs to the next, so only this clears. */
   clear(): void {
     this.owners.fill(undefined, 0, this.runCount);
     this.moveCount = this.rowMoveCount = this.runCount = this.tokenCount = 0;
     this.starts.length = 0;
-    this.liveRuns = this.deadTokens = this.padTokens = this.maskedSlots = this.chunkTokens = 0;
+    this.liveRuns = this.deadTokens = this.padTokens = this.chunkTokens = 0;
   }
 
   #run(row: number, request: Request, position: number, count: number): void {
     const at = this.runCount * RUN_FIELDS;
     this.runs[at] = row;
     this.runs[at + 1] = request.span!.offset;
-    this.runs[at + 2] = 0; // spans of the arena have no masked slots
+    this.runs[at + 2] = request.span!.masked;
     this.runs[at + 3] = position;
     this.runs[at + 4] = count;
     this.owners[this.runCount++] = request;
