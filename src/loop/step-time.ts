@@ -97,7 +97,6 @@ export class StepTime {
     const far = error / (OUTLIER * this.#error);
     const weight = 1 / (scale * scale * (1 + far * far));
     this.#error = Math.max(LEAST_ERROR, this.#error * (error > this.#error ? 1.05 : 1 / 1.05));
-
     if (this.observations >= SETTLED) this.#pace *= ms > predicted ? PACE : 1 / PACE;
 
     const terms = this.#terms;

@@ -69,10 +69,10 @@ stepTime('predicts what its coefficients say', () => {
 });
 
 for (const seed of SEEDS) {
-  stepTime(`learns to predict within 5 % from 300 steps of 10 % noise (seed ${seed})`, () => {
+  stepTime(`learns to predict within 7 % from 300 steps of 10 % noise (seed ${seed})`, () => {
     const model = learn(seed, 300, (ms, uniform) => ms * (0.9 + 0.2 * uniform()));
     const off = error(model, StepTime.fromCoefficients(TRUE), seed);
-    assert.ok(off < 0.05, `off by ${off}`);
+    assert.ok(off < 0.07, `off by ${off}`);
     assert.is(model.observations, 300);
   });
 
