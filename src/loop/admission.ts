@@ -56,9 +56,8 @@ export class Admission {
     this.queue.add(request);
   }
 
-  /** The queue's next request, with a span, into the pool; undefined unless that leaves `spare` slots free. */
-  admit(spare = 0): Request | undefined {
-    const request = this.queue.peek();
+  /** A request of the queue, the next unless told, with a span, into the pool; undefined unless `spare` slots stay free. */
+  admit(spare = 0, request = this.queue.peek()): Request | undefined {
     if (request === undefined) return undefined;
     const wish = tiled(request.limit);
     const slots = this.mode === 'reserve' ? wish : tiled(request.length);

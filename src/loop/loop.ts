@@ -4,27 +4,26 @@ import { Admission, type AdmissionMode } from './admission.ts';
 import { type ArenaStats, KvArena } from './arena.ts';
 import { Batch } from './batch.ts';
 import { type IdleStats, Metrics, type StepTimes } from './metrics.ts';
+import { OutputLengths } from './output-lengths.ts';
 import type { LoopState, Policy } from './policies/policy.ts';
-import { Relay } from './policies/relay.ts';
+import { Relay, type RelayRules } from './policies/relay.ts';
 import { Static } from './policies/static.ts';
 import { PrefilledPool } from './pool.ts';
 import { Queue } from './queue.ts';
 import type { FinishReason, Request } from './request.ts';
 import { Step } from './step.ts';
+import { StepTime } from './step-time.ts';
 import { stopReason } from './stop.ts';
 
 export type { FinishReason } from './request.ts';
 
 const POLICIES = {
-  relay: (chunkTokens: number): Policy => new Relay(chunkTokens),
+  relay: (options: LoopOptions): Policy => new Relay(options),
   static: (): Policy => new Static(),
 };
 
 export type PolicyName = keyof typeof POLICIES;
 export const POLICY_NAMES = Object.keys(POLICIES) as readonly PolicyName[];
-
-// Prompt tokens that ride in a step while every row is busy. Constant until steps are predicted in time.
-const CHUNK_TOKENS = 32;
 
 const NO_ALTERNATIVES: SampledToken['top'] = [];
 
@@ -54,7 +53,14 @@ export interface LoopOptions {
   readonly admission: AdmissionMode;
   readonly queueRequests: number;
   readonly queueTokens: number;
+  /** Prompt tokens that ride in a step while every row is busy, until enough steps were measured to predict them. */
   readonly chunkTokens?: number;
+  /** What no step with decode rows is planned to exceed. Default: a share over a decode step of all rows. */
+  readonly targetItlMs?: number | undefined;
+  /** Rules of relay that may be left out, to see what they are worth. */
+  readonly rules?: RelayRules;
+  /** What is known of step times from an earlier run on the same machine and model. */
+  readonly stepTime?: StepTime;
   /** Plans each step while the one before is on its way; an end other than by length is then seen a step later. */
   readonly overlap?: boolean;
   /** Verifies every invariant after every tick. */
@@ -100,6 +106,8 @@ export class Loop {
   readonly batch: Batch;
   readonly admission: Admission;
   readonly metrics = new Metrics();
+  readonly stepTime: StepTime;
+  readonly lengths = new OutputLengths();
   readonly #state: LoopState;
   readonly #steps: readonly Step[]; // they take turns, one more than may be on their way while the next is planned
   #asked = 0; // steps that the device was asked for
@@ -116,7 +124,7 @@ export class Loop {
   #failure: EngineError | undefined;
 
   constructor(native: NativeEngine, options: LoopOptions) {
-    const { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens = CHUNK_TOKENS } = options;
+    const { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens = 1, targetItlMs = 1 } = options;
     const counts = { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens };
     for (const [name, value] of Object.entries(counts)) {
       if (Number.isInteger(value) && value >= 1) continue;
@@ -124,6 +132,9 @@ export class Loop {
     }
     if (stepTokens < rows) {
       throw new EngineError('INVALID_OPTION', `stepTokens: expected at least one per row, ${rows}, got ${stepTokens}`);
+    }
+    if (!(targetItlMs > 0)) {
+      throw new EngineError('INVALID_OPTION', `targetItlMs: expected a number above 0, got ${targetItlMs}`);
     }
     if (!Object.hasOwn(POLICIES, options.policy)) {
       throw new EngineError('INVALID_OPTION', `policy: expected ${POLICY_NAMES.join(' or ')}, got ${options.policy}`);
@@ -134,13 +145,15 @@ export class Loop {
     }
     this.native = native;
     this.options = options;
-    this.policy = POLICIES[options.policy](chunkTokens);
+    this.policy = POLICIES[options.policy](options);
     this.arena = new KvArena(native.slots);
     const limits = { rows, stepTokens, slots: native.slots };
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
     this.batch = new Batch(rows, this.#next.plan);
     this.admission = new Admission(options.admission, options, this.arena, this.queue, this.pool, this.batch);
-    this.#state = { admission: this.admission, pool: this.pool, batch: this.batch };
+    this.stepTime = options.stepTime ?? new StepTime();
+    const { admission, pool, batch, stepTime, lengths } = this;
+    this.#state = { admission, pool, batch, stepTime, lengths };
     this.#now = options.now ?? (() => performance.now());
   }
 
@@ -313,6 +326,7 @@ export class Loop {
     const end = (this.#lastEnd = this.#now());
     this.#countSurplus(step);
     metrics.step(end - start, plan, step.use);
+    this.stepTime.observe(plan.load, end - start);
     options.trace?.(this.#line(step, end - start));
     if (rowIds !== undefined) {
       options.onStep?.({ step: metrics.steps, ms: end - start, rows: rowIds, chunkTokens: plan.chunkTokens });
@@ -347,7 +361,10 @@ export class Loop {
     times.firstToken ??= end;
     times.lastToken = end;
     const reason = stopReason(request);
-    if (reason !== undefined) this.#finish(request, reason);
+    if (reason !== undefined) {
+      this.#finish(request, reason);
+      this.lengths.observe(request);
+    }
     sampled.token = token;
     sampled.logprob = result.logprobs[row]!;
     sampled.top = alternatives(result, row, request.sampling.logprobs);

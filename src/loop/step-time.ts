@@ -13,6 +13,34 @@ export interface StepLoad {
   movedSlots: number;
 }
 
+export function emptyLoad(): StepLoad {
+  return { decodeRows: 0, contextTokens: 0, chunkTokens: 0, chunkContext: 0, sampledRows: 0, movedSlots: 0 };
+}
+
+/** `to`, made equal to `from`. */
+export function copyLoad(to: StepLoad, from: StepLoad): StepLoad {
+  to.decodeRows = from.decodeRows;
+  to.contextTokens = from.contextTokens;
+  to.chunkTokens = from.chunkTokens;
+  to.chunkContext = from.chunkContext;
+  to.sampledRows = from.sampledRows;
+  to.movedSlots = from.movedSlots;
+  return to;
+}
+
+/** One more row, whose token is at `position`; its key is among those read. */
+export function addDecode(load: StepLoad, position: number): void {
+  load.decodeRows++;
+  load.sampledRows++;
+  load.contextTokens += position + 1;
+}
+
+/** So many more tokens of a prompt, the first of them at `position`. */
+export function addChunk(load: StepLoad, position: number, tokens: number): void {
+  load.chunkTokens += tokens;
+  load.chunkContext += tokens * position + (tokens * (tokens + 1)) / 2;
+}
+
 /**
  * What a step's time is made of; a coefficient is the milliseconds that one more costs. Tokens are a convex broken
  * line: up to some number of them the weights are read whatever there is to compute, and from there on each counts.
@@ -27,7 +55,6 @@ export const STEP_TERMS = [
   'chunkContext',
   'sampledRow',
   'sampling', // of any row at all: the output matrix is read
-  'chunking', // of any chunk at all
   'movedSlot',
 ] as const;
 
@@ -43,9 +70,12 @@ const SUMS = TERMS * TERMS + TERMS; // products of terms, then of terms and time
 const PACE = 1.01;
 const SETTLED = 32; // observations before the pace is told from what is still being learnt
 const KEPT = 0.996;
-const KINDS = 32;
+const ROW_KINDS = 12; // powers of 2
+const CHUNK_KINDS = 7; // powers of 4
+const KINDS = ROW_KINDS * CHUNK_KINDS;
 const SOLVE_EVERY = 8; // observations, once there are more than that
-const SWEEPS = 40;
+const INERTIA = 1e-4; // of a coefficient, against what one observation of weight 1 says
+const LEAST_PIVOT = 1e-12;
 const OUTLIER = 3; // times the usual error
 const LEAST_ERROR = 0.01; // relative
 
@@ -61,6 +91,9 @@ export class StepTime {
   readonly #sums = new Float64Array(KINDS * SUMS); // per kind
   readonly #total = new Float64Array(SUMS); // of all kinds
   readonly #terms = new Float64Array(TERMS);
+  readonly #free = new Int32Array(TERMS); // terms that the answer is not 0 for
+  readonly #lower = new Float64Array(TERMS * TERMS);
+  readonly #answer = new Float64Array(TERMS);
   #error = 1; // running median of relative errors
   #pace = 1; // of the machine now, against that in which the sums were measured
 
@@ -102,15 +135,19 @@ export class StepTime {
     const terms = this.#terms;
     const own = ms / this.#pace;
     const first = kind(load) * SUMS;
-    for (let i = 0, at = first; i < SUMS; i++, at++) this.#sums[at]! *= KEPT;
-    for (let i = 0; i < TERMS; i++) {
+    for (let i = 0, at = first; i < TERMS; i++) {
       const weighted = weight * terms[i]!;
-      if (weighted === 0) continue;
-      for (let j = 0; j < TERMS; j++) this.#sums[first + i * TERMS + j]! += weighted * terms[j]!;
-      this.#sums[first + TERMS * TERMS + i]! += weighted * own;
+      for (let j = 0; j < TERMS; j++) this.#add(at++, weighted * terms[j]!, j + i*TERMS);
     }
+    for (let i = 0, at = first + TERMS * TERMS; i < TERMS; i++) this.#add(at++, weight * terms[i]! * own, TERMS*TERMS + i);
     this.observations++;
     if (this.observations < SOLVE_EVERY || this.observations % SOLVE_EVERY === 0) this.#solve();
+  }
+
+  #add(at: number, value: number, to: number): void {
+    const change = value - (1 - KEPT) * this.#sums[at]!;
+    this.#sums[at]! += change;
+    this.#total[to]! += change;
   }
 
   #read(load: StepLoad): void {
@@ -126,33 +163,60 @@ export class StepTime {
     terms[6] = load.chunkContext;
     terms[7] = sampledRows;
     terms[8] = sampledRows > 0 ? 1 : 0;
-    terms[9] = chunkTokens > 0 ? 1 : 0;
-    terms[10] = load.movedSlots;
+    terms[9] = load.movedSlots;
   }
 
-  /** Coordinate descent from where it stood: what no step has told apart stays as it was. */
+  /** Least squares without what would be negative. What no step has told apart stays near what it was. */
   #solve(): void {
-    const total = this.#total.fill(0);
-    for (let kind = 0; kind < KINDS; kind++) {
-      const first = kind * SUMS;
-      if (this.#sums[first] === 0) continue; // of `step`: nothing of this kind was seen
-      for (let i = 0; i < SUMS; i++) total[i]! += this.#sums[first + i]!;
-    }
-    for (let sweep = 0; sweep < SWEEPS; sweep++) {
-      for (let i = 0; i < TERMS; i++) {
-        const own = total[i * TERMS + i]!;
-        if (own === 0) continue;
-        let rest = total[TERMS * TERMS + i]!;
-        for (let j = 0; j < TERMS; j++) rest -= total[i * TERMS + j]! * this.#weights[j]!;
-        this.#weights[i] = Math.max(0, this.#weights[i]! + rest / own);
+    const total = this.#total;
+    const weights = this.#weights;
+    const free = this.#free;
+    let count = 0;
+    for (let i = 0; i < TERMS; i++) if (total[i * TERMS + i]! > 0) free[count++] = i;
+    for (let negative = true; negative && count > 0; ) {
+      this.#cholesky(count);
+      negative = false;
+      let kept = 0;
+      for (let at = 0; at < count; at++) {
+        const i = free[at]!;
+        if (this.#answer[at]! < 0) {
+          weights[i] = 0;
+          negative = true;
+        } else free[kept++] = i;
       }
+      if (!negative) for (let at = 0; at < count; at++) weights[free[at]!] = this.#answer[at]!;
+      count = kept;
+    }
+  }
+
+  /** The answer for the first `count` free terms, all others being 0; drawn a little to what they were. */
+  #cholesky(count: number): void {
+    const total = this.#total;
+    const lower = this.#lower;
+    const answer = this.#answer;
+    for (let row = 0; row < count; row++) {
+      const i = this.#free[row]!;
+      const own = total[i * TERMS + i]!;
+      for (let column = 0; column <= row; column++) {
+        let sum = total[i * TERMS + this.#free[column]!]! + (column === row ? INERTIA * own : 0);
+        for (let k = 0; k < column; k++) sum -= lower[row * TERMS + k]! * lower[column * TERMS + k]!;
+        lower[row * TERMS + column] = column === row ? Math.sqrt(Math.max(sum, LEAST_PIVOT * own)) : sum / lower[column * TERMS + column]!;
+      }
+      let sum = total[TERMS * TERMS + i]! + INERTIA * own * this.#weights[i]!;
+      for (let k = 0; k < row; k++) sum -= lower[row * TERMS + k]! * answer[k]!;
+      answer[row] = sum / lower[row * TERMS + row]!;
+    }
+    for (let row = count - 1; row >= 0; row--) {
+      let sum = answer[row]!;
+      for (let k = row + 1; k < count; k++) sum -= lower[k * TERMS + row]! * answer[k]!;
+      answer[row] = sum / lower[row * TERMS + row]!;
     }
   }
 }
 
-/** Steps of one kind have chunks, or else rows, of the same order of magnitude. */
+/** Steps of one kind have rows and chunks of the same order of magnitude. */
 function kind({ decodeRows, chunkTokens }: StepLoad): number {
-  const most = KINDS / 2 - 1;
-  if (chunkTokens === 0) return Math.min(most, 32 - Math.clz32(decodeRows));
-  return KINDS / 2 + Math.min(most, 31 - Math.clz32(chunkTokens));
+  const rows = Math.min(ROW_KINDS - 1, 32 - Math.clz32(decodeRows));
+  const chunk = Math.min(CHUNK_KINDS - 1, (33 - Math.clz32(chunkTokens)) >> 1);
+  return chunk * ROW_KINDS + rows;
 }

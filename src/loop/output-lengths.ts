@@ -1,0 +1,27 @@
+import type { Request } from './request.ts';
+
+const REMEMBERED = 64; // requests
+
+/** How long outputs become, as a share of what they may become: learnt from requests that ended. */
+export class OutputLengths {
+  #share = 1;
+
+  /** Of maxTokens; 1 if every output so far was as long as it could be. */
+  get share(): number {
+    return this.#share;
+  }
+
+  /** A request that ended of itself. */
+  observe(request: Request): void {
+    this.#share += (request.generated / request.maxTokens - this.#share) / REMEMBERED;
+  }
+
+  /**
+   * Tokens that the request is still expected to be given, at least 1 and at most what it may have. `caution`, from 0
+   * to 1, takes it from what is likely to what is possible.
+   */
+  remaining(request: Request, caution = 0): number {
+    const most = request.limit - request.length;
+    return Math.max(1, Math.ceil((this.#share + (1 - this.#share) * caution) * most));
+  }
+}
