@@ -77,6 +77,7 @@ export class Admission {
     for (let row = this.batch.length - 1; row >= 0; row--) {
       const request = this.batch.rows[row];
       if (request === undefined || request.ending || request.held) continue;
+      if (request.length <= request.span!.capacity) continue;
       const slots = tiled(request.length);
       while (request.span !== undefined && !this.arena.grow(request.span, slots)) this.#makeRoom(request);
     }

@@ -119,6 +119,7 @@ export class Loop {
   readonly #move = (from: number, to: number, slots: number) => this.batch.plan.move(from, to, slots);
   readonly #wake = () => this.#awake?.();
   #awake: (() => void) | undefined; // set while tick() sleeps
+  #finished = 0; // requests so far
   #leaving = false; // something in queue, pool or batch is ending since retire last looked
   #ticking = false;
   #failure: EngineError | undefined;
@@ -257,7 +258,9 @@ export class Loop {
 
   #finish(request: Request, reason: FinishReason, error?: EngineError): void {
     if (request.times.queued === undefined || !request.finish(reason, error)) return;
+    if (reason === 'stop' || reason === 'length') this.lengths.observe(request);
     this.#gone.push(request);
+    this.#finished++;
     this.#leaving = true;
     this.#wake();
   }
@@ -300,6 +303,7 @@ export class Loop {
     this.metrics.movedSlots += this.arena.takeMoves(this.#move);
     this.#countRows(step);
     step.rowIds = this.options.onStep === undefined ? undefined : this.#rowIds();
+    step.finished = this.#finished;
     step.asked = this.#now();
     step.ended = this.native.step(plan, step.result);
     step.ended.catch(() => {}); // thrown where it is awaited, unless the loop has failed by then
@@ -324,7 +328,7 @@ export class Loop {
     const { plan, result, rowIds } = step;
     const start = Math.max(step.asked, this.#lastEnd); // the device takes one at a time
     const end = (this.#lastEnd = this.#now());
-    this.#countSurplus(step);
+    if (step.finished !== this.#finished) this.#countSurplus(step);
     metrics.step(end - start, plan, step.use);
     this.stepTime.observe(plan.load, end - start);
     options.trace?.(this.#line(step, end - start));
@@ -339,8 +343,8 @@ export class Loop {
       if (row >= 0) request.drawing--;
       if (request.finished) continue;
       const position = plan.runs[run * RUN_FIELDS + 3]!;
-      const count = plan.runs[run * RUN_FIELDS + 4]!;
-      metrics.promptTokens += Math.max(0, Math.min(request.promptLength, position + count) - position);
+      const inPrompt = request.promptLength - position;
+      if (inPrompt > 0) metrics.promptTokens += Math.min(inPrompt, plan.runs[run * RUN_FIELDS + 4]!);
       request.times.started ??= start;
       if (row >= 0) this.#acceptToken(request, row, result, end);
     }
@@ -361,10 +365,7 @@ export class Loop {
     times.firstToken ??= end;
     times.lastToken = end;
     const reason = stopReason(request);
-    if (reason !== undefined) {
-      this.#finish(request, reason);
-      this.lengths.observe(request);
-    }
+    if (reason !== undefined) this.#finish(request, reason);
     sampled.token = token;
     sampled.logprob = result.logprobs[row]!;
     sampled.top = alternatives(result, row, request.sampling.logprobs);

@@ -6,22 +6,16 @@ const REMEMBERED = 64; // requests
 export class OutputLengths {
   #share = 1;
 
-  /** Of maxTokens; 1 if every output so far was as long as it could be. */
-  get share(): number {
-    return this.#share;
+  /**
+   * Of maxTokens; 1 if every output so far was as long as it could be. `caution`, from 0 to 1, takes it from what is
+   * likely to what is possible.
+   */
+  share(caution = 0): number {
+    return this.#share + (1 - this.#share) * caution;
   }
 
   /** A request that ended of itself. */
   observe(request: Request): void {
     this.#share += (request.generated / request.maxTokens - this.#share) / REMEMBERED;
-  }
-
-  /**
-   * Tokens that the request is still expected to be given, at least 1 and at most what it may have. `caution`, from 0
-   * to 1, takes it from what is likely to what is possible.
-   */
-  remaining(request: Request, caution = 0): number {
-    const most = request.limit - request.length;
-    return Math.max(1, Math.ceil((this.#share + (1 - this.#share) * caution) * most));
   }
 }

@@ -105,7 +105,8 @@ export class Plan implements StepPlan {
     this.runs[at + 4] = count;
     this.owners[this.runCount++] = request;
     if (row >= 0) addDecode(this.load, position + count - 1);
-    addChunk(this.load, position, row >= 0 ? count - 1 : count);
+    const chunk = row >= 0 ? count - 1 : count;
+    if (chunk > 0) addChunk(this.load, position, chunk);
     for (let i = 0; i < count; i++) this.tokens[this.tokenCount++] = request.tokens[position + i] ?? DRAWN;
   }
 }

@@ -67,8 +67,8 @@ const SUMS = TERMS * TERMS + TERMS; // products of terms, then of terms and time
 // Tried on 1,500 mixed steps of the model tales and 500 of SmolLM2-135M's shape (2-core AMX Xeon, 2026-11-22), half of
 // them for learning. The pace is what matters: without it the median error on the larger model was 5.6 %, with 0.5 to 2 %
 // a step it is 3.5 to 4.4 %, as good as a fit over all steps at once. Memories of 100 to 1,000 steps did not differ.
-const PACE = 1.01;
-const SETTLED = 32; // observations before the pace is told from what is still being learnt
+const PACE = 0.01; // most change per step
+const SETTLED = 32; // observations; until then the pace is not told from what is still being learnt
 const KEPT = 0.996;
 const ROW_KINDS = 12; // powers of 2
 const CHUNK_KINDS = 7; // powers of 4
@@ -87,6 +87,7 @@ const LEAST_ERROR = 0.01; // relative
  */
 export class StepTime {
   observations = 0;
+  #given = false; // made from coefficients
   readonly #weights = new Float64Array(TERMS);
   readonly #sums = new Float64Array(KINDS * SUMS); // per kind
   readonly #total = new Float64Array(SUMS); // of all kinds
@@ -99,6 +100,7 @@ export class StepTime {
 
   static fromCoefficients(coefficients: StepCoefficients): StepTime {
     const made = new StepTime();
+    made.#given = true;
     STEP_TERMS.forEach((term, i) => {
       const value = coefficients[term];
       if (!(value >= 0 && value < Infinity)) {
@@ -112,6 +114,11 @@ export class StepTime {
   get coefficients(): StepCoefficients {
     const entries = STEP_TERMS.map((term, i) => [term, this.#weights[i]! * this.#pace]);
     return Object.fromEntries(entries) as Record<StepTerm, number>;
+  }
+
+  /** Whether predictions are worth acting on. */
+  get settled(): boolean {
+    return this.#given || this.observations >= SETTLED;
   }
 
   /** Milliseconds; 0 before the first observation, unless made from coefficients. */
@@ -130,7 +137,8 @@ export class StepTime {
     const far = error / (OUTLIER * this.#error);
     const weight = 1 / (scale * scale * (1 + far * far));
     this.#error = Math.max(LEAST_ERROR, this.#error * (error > this.#error ? 1.05 : 1 / 1.05));
-    if (this.observations >= SETTLED) this.#pace *= ms > predicted ? PACE : 1 / PACE;
+    const pull = (ms - predicted) / (scale * this.#error);
+    if (this.settled) this.#pace *= 1 + PACE * Math.max(-1, Math.min(1, pull));
 
     const terms = this.#terms;
     const own = ms / this.#pace;

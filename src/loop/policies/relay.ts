@@ -1,5 +1,5 @@
-import { TILE } from '../arena.ts';
-import { Forecast } from '../forecast.ts';
+import { TILE, tiled } from '../arena.ts';
+import { Forecast, remainingTokens } from '../forecast.ts';
 import type { Request } from '../request.ts';
 import { addChunk, addDecode, copyLoad, emptyLoad, type StepTime } from '../step-time.ts';
 import type { LoopState, Policy } from './policy.ts';
@@ -23,7 +23,6 @@ export interface RelayOptions {
 // The numbers below were tried in simulated runs on step times fitted to SmolLM2-135M's shape and to tales on a 2-core
 // AMX Xeon, 16 rows, workloads heavy-tail, chat, code, uniform and adversarial, 2026-11-22; see docs/scheduling-relay.md.
 const CHUNK_TOKENS = 32; // while steps cannot be predicted
-const LEARNT = 32; // steps measured before predictions are used
 const TARGET = 1.25; // times a decode step of all rows
 const STARVED_TARGET = 1.4; // while a row is empty for want of a prompt; 1.25 cost 3 % of the throughput of `chat`
 const LEAD = 3; // times the steps that prefill is expected to take; 1 left 0.5 % more rows empty, 10 took more memory
@@ -32,6 +31,7 @@ const HORIZON = 256; // steps within which row ends are told apart
 const MEMORY = 0.95; // of the arena may be spoken for; it runs short a little before it is full
 const CALM = 0.99; // caution kept from tick to tick after a preemption
 const TAIL = 4; // times the rows: a queue no longer than that is taken longest output first
+const MOST_TAIL = 256; // requests, as each is looked at
 
 /**
  * Decode rows and prefill chunks share every step. The pool is filled just ahead of need, so that a row freed in one
@@ -46,6 +46,8 @@ export class Relay implements Policy {
   readonly #ends = new Int32Array(HORIZON + 1); // rows expected to end in so many steps
   #forecast: Forecast | undefined;
   #live = 0; // requests with a span that may run
+  #limits = 0; // slots that all with a span may come to hold
+  #forecasted = false;
   #supply = 1; // prompt tokens that the step last planned had time for
   #caution = 0; // 1: outputs are taken to become as long as they may
   #preemptions = 0;
@@ -66,7 +68,7 @@ export class Relay implements Policy {
     if (admission.queue.length === 0 || waiting >= most || behind >= budget) return;
     if (timed || this.#rules.memoryAware) this.#foresee(state);
     // Ends are a guess where requests stop of themselves: as many more are held ready as a guess is commonly off by.
-    const guessed = lengths.share < 1;
+    const guessed = lengths.share() < 1;
     for (let ended = batch.free, step = 0; waiting < most && behind < budget; waiting++) {
       const request = this.#choose(state);
       if (request === undefined) break;
@@ -97,7 +99,6 @@ export class Relay implements Policy {
     }
     const target = this.#target(state);
     this.#supply = Math.max(1, this.#fit(state, 0, plan.room, target));
-    let empty = batch.free;
     for (let i = 0; i < pool.length && plan.room > 0; ) {
       const request = pool.requests[i]!;
       const rest = request.behind - 1;
@@ -105,23 +106,24 @@ export class Relay implements Policy {
         i++;
         continue;
       }
-      const wanted = empty-- > 0;
+      const wanted = batch.free > 0;
       const limit = wanted && !decoding ? Infinity : target; // nobody waits for the end of a step without decode rows
       let count = this.#fit(state, request.computed, Math.min(rest, plan.room), limit);
       if (count === 0 && plan.load.chunkTokens === 0) count = 1; // whatever the target, somebody gets on
       if (count === 0) break;
-      if (wanted && count === rest && plan.room > rest && this.#mayDecode(request, state)) {
+      const joins = wanted && count === rest && plan.room > rest && this.#mayDecode(request, state);
+      if (joins && (rest === 1 || this.#timeWith(request, state) <= limit)) {
         pool.take(request);
         plan.decode(batch.embed(request), request);
       } else {
-        plan.chunk(request, count);
+        plan.chunk(request, joins ? rest - 1 : count); // the last token and the row come together, in the next step
         i++;
       }
     }
   }
 
   #predicts(stepTime: StepTime): boolean {
-    return this.#rules.timed && stepTime.observations >= LEARNT;
+    return this.#rules.timed && stepTime.settled;
   }
 
   /** Without predictions: whatever fits for those whom an empty row waits for, a constant number of tokens for others. */
@@ -159,12 +161,17 @@ export class Relay implements Policy {
   }
 
   /** Whether one more row leaves the step within a target that was set. One row always is in use. */
-  #mayDecode(request: Request, { batch, stepTime }: LoopState): boolean {
-    if (this.#targetItlMs === undefined || batch.plan.liveRuns === 0) return true;
+  #mayDecode(request: Request, state: LoopState): boolean {
+    const { liveRuns } = state.batch.plan;
+    return this.#targetItlMs === undefined || liveRuns === 0 || this.#timeWith(request, state) <= this.#targetItlMs;
+  }
+
+  /** Milliseconds of the step if the request is given a row, with what is left of its prompt. */
+  #timeWith(request: Request, { batch, stepTime }: LoopState): number {
     const load = copyLoad(this.#load, batch.plan.load);
     addDecode(load, request.length - 1);
     addChunk(load, request.computed, request.behind - 1);
-    return stepTime.predict(load) <= this.#targetItlMs;
+    return stepTime.predict(load);
   }
 
   /** The most tokens of a prompt, from `position` and up to `most`, that leave the step within `limit`. */
@@ -181,35 +188,57 @@ export class Relay implements Policy {
     return least;
   }
 
-  /** When rows will end, and what the active will hold until then. */
+  /** When rows will end, and what the active may come to hold. */
   #foresee({ admission, pool, batch, lengths }: LoopState): void {
     this.#caution = admission.preemptions > this.#preemptions ? 1 : this.#caution * CALM;
     this.#preemptions = admission.preemptions;
-    const forecast = (this.#forecast ??= new Forecast(admission.limits.context));
-    forecast.clear();
+    this.#forecasted = false;
     this.#ends.fill(0);
     this.#live = pool.waiting;
-    for (const request of batch.rows) {
-      const remaining = lengths.remaining(request, this.#caution);
-      forecast.add(request, remaining);
+    this.#limits = 0;
+    const share = lengths.share(this.#caution);
+    for (let row = 0; row < batch.length; row++) {
+      const request = batch.rows[row]!;
+      this.#limits += request.limit + TILE;
       if (request.held) continue;
       this.#live++;
+      const remaining = remainingTokens(request, share);
       if (remaining <= HORIZON) this.#ends[remaining]!++;
     }
-    for (const request of pool.requests) forecast.add(request, lengths.remaining(request, this.#caution));
+    for (const request of pool.requests) this.#limits += request.limit + TILE;
   }
 
   /** Whether the arena will hold the request to its end, beside all others; if so it is among them from now on. */
-  #fits(request: Request, { admission, lengths }: LoopState): boolean {
-    if (admission.mode === 'reserve') return true;
-    const remaining = lengths.remaining(request, this.#caution);
-    this.#forecast!.add(request, remaining);
-    if (this.#live === 0 || this.#forecast!.fits(admission.arena.slots, MEMORY)) {
-      this.#live++;
-      return true;
+  #fits(request: Request, state: LoopState): boolean {
+    const { admission, lengths } = state;
+    const limit = request.limit + TILE;
+    const fits = admission.mode === 'reserve' || this.#live === 0 || this.#limits + limit <= admission.arena.slots;
+    if (fits) this.#forecasted = false; // what there is of it lacks the request
+    else {
+      const forecast = this.#fill(state);
+      const slots = tiled(request.length);
+      const remaining = remainingTokens(request, lengths.share(this.#caution));
+      forecast.add(slots, remaining);
+      if (forecast.most() > MEMORY * admission.arena.slots) {
+        forecast.remove(slots, remaining);
+        return false;
+      }
     }
-    this.#forecast!.remove(request, remaining);
-    return false;
+    this.#live++;
+    this.#limits += limit;
+    return true;
+  }
+
+  /** The forecast for all with a span. */
+  #fill({ admission, pool, batch, lengths }: LoopState): Forecast {
+    const forecast = (this.#forecast ??= new Forecast(admission.limits.context));
+    if (this.#forecasted) return forecast;
+    this.#forecasted = true;
+    forecast.clear();
+    const share = lengths.share(this.#caution);
+    for (const request of batch.rows) forecast.add(request.span!.capacity, remainingTokens(request, share));
+    for (const request of pool.requests) forecast.add(request.span!.capacity, remainingTokens(request, share));
+    return forecast;
   }
 
   /**
@@ -217,7 +246,7 @@ export class Relay implements Policy {
    * begun last would leave the other rows empty. Nobody is overtaken more often than such a queue is long.
    */
   #choose({ admission: { queue }, batch }: LoopState): Request | undefined {
-    const most = TAIL * batch.size;
+    const most = Math.min(MOST_TAIL, TAIL * batch.size);
     const first = queue.peek();
     if (first === undefined || !this.#rules.lengthAware || queue.length > most) return first;
     let best = first;
