@@ -70,14 +70,18 @@ export class Relay implements Policy {
     // Ends are a guess where requests stop of themselves: as many more are held ready as a guess is commonly off by.
     const guessed = lengths.share() < 1;
     for (let ended = batch.free, step = 0; waiting < most && behind < budget; waiting++) {
-      const request = this.#choose(state);
+      let request = this.#choose(state);
       if (request === undefined) break;
       if (timed) {
         const steps = Math.ceil((LEAD * (behind + request.behind)) / this.#supply) + LEAD_STEPS;
         while (step < Math.min(HORIZON, steps)) ended += this.#ends[++step]!;
         if (waiting > ended + (guessed ? Math.sqrt(ended) : 0)) break;
       }
-      if (this.#rules.memoryAware && !this.#fits(request, state)) break;
+      if (this.#rules.memoryAware && !this.#fits(request, state)) {
+        const first = admission.queue.peek()!;
+        if (request === first || !this.#fits(first, state)) break;
+        request = first;
+      }
       // A request that no row waits for must leave every row a tile to grow into.
       if (admission.admit(waiting < batch.free ? 0 : batch.size * TILE, request) === undefined) break;
       behind += request.behind;
