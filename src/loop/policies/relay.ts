@@ -27,6 +27,7 @@ const TARGET = 1.25; // times a decode step of all rows
 const STARVED_TARGET = 1.4; // while a row is empty for want of a prompt; 1.25 cost 3 % of the throughput of `chat`
 const LEAD = 3; // times the steps that prefill is expected to take; 1 left 0.5 % more rows empty, 10 took more memory
 const LEAD_STEPS = 2; // beyond that
+const STEPS_OF_LATE = 128; // over which what all rows would take is averaged, at most
 const HORIZON = 256; // steps within which row ends are told apart
 const MEMORY = 0.95; // of the arena may be spoken for; it runs short a little before it is full
 const CALM = 0.99; // caution kept from tick to tick after a preemption
@@ -49,6 +50,7 @@ export class Relay implements Policy {
   #limits = 0; // slots that all with a span may come to hold
   #forecasted = false;
   #supply = 1; // prompt tokens that the step last planned had time for
+  #decodeMs = 0; // of a step of all rows, as predicted of late
   #caution = 0; // 1: outputs are taken to become as long as they may
   #preemptions = 0;
 
@@ -161,7 +163,11 @@ export class Relay implements Policy {
     load.chunkTokens = load.chunkContext = load.movedSlots = 0;
     load.decodeRows = load.sampledRows = batch.size;
     load.contextTokens = (contextTokens * batch.size) / decodeRows;
-    return (batch.free > 0 ? STARVED_TARGET : TARGET) * stepTime.predict(load);
+    const ms = stepTime.predict(load);
+    // Told from few rows it varies with what they happen to be, so the fewer there are, the less each step counts.
+    const weight = this.#decodeMs === 0 ? 1 : Math.max(1 / STEPS_OF_LATE, (decodeRows / batch.size) ** 4);
+    this.#decodeMs += (ms - this.#decodeMs) * weight;
+    return (batch.free > 0 ? STARVED_TARGET : TARGET) * this.#decodeMs;
   }
 
   /** Whether one more row leaves the step within a target that was set. One row always is in use. */

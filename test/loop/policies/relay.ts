@@ -66,18 +66,19 @@ relay('plans no step with decode rows beyond the target, and leaves no time with
 relay('by default takes the target from a decode step of all rows', async () => {
   const it = clocked({ rows: 8 });
   fill(it, 60, 'code');
-  let mixed = 0;
+  const mixed: StepLoad[] = [];
   while (!it.loop.idle) {
     const decoding = it.loop.batch.length > 0 && it.loop.batch.rows.some((one) => !one.ending);
     await it.loop.tick();
     const load = it.loads.at(-1)!;
-    if (!decoding || load.chunkTokens <= 1) continue;
-    mixed++;
-    const { decodeRows, contextTokens } = load;
-    const decode = TRUTH.predict({ ...emptyLoad(), decodeRows: 8, contextTokens: (8 * contextTokens) / decodeRows });
-    assert.ok(TRUTH.predict(load) <= 1.5 * decode, JSON.stringify(load));
+    if (decoding && load.chunkTokens > 1) mixed.push(load);
   }
-  assert.ok(mixed > 100);
+  const sum = (key: 'decodeRows' | 'contextTokens') => mixed.reduce((all, load) => all + load[key], 0);
+  const keys = sum('contextTokens') / sum('decodeRows');
+  const decode = TRUTH.predict({ ...emptyLoad(), decodeRows: 8, contextTokens: 8 * keys });
+  const times = mixed.map((load) => TRUTH.predict(load) / decode).sort((one, other) => one - other);
+  assert.ok(mixed.length > 100);
+  assert.ok(times.at(-1)! <= 1.6 && times[times.length >> 1]! > 1.2, `${times.at(-1)}, ${times[times.length >> 1]}`);
 });
 
 relay('fills a step that no decode row waits for', async () => {
@@ -186,21 +187,20 @@ relay('prefers a higher priority to a longer output', async () => {
 
 relay('fills no row whose growth would force a preemption, where lengths are known', async () => {
   const preemptions = async (memoryAware: boolean) => {
-    const it = clocked({ rows: 8, slots: 1536, rules: { memoryAware, lengthAware: false } });
+    const it = clocked({ rows: 8, slots: 1024, rules: { memoryAware, lengthAware: false } });
     fill(it, 100, 'heavy-tail');
     await drain(it.loop);
     assert.is(it.finished.length, 100);
     return it.loop.stats().preemptions;
   };
   const [without, with_] = [await preemptions(false), await preemptions(true)];
-  assert.ok(without > 20 && with_ < without / 4, `${without} preemptions without the rule, ${with_} with it`);
+  assert.ok(without > 20 && with_ < without / 2, `${without} preemptions without the rule, ${with_} with it`);
 });
 
 relay('is careful for a while after a preemption that came of outputs longer than expected', async () => {
   const it = clocked({ rows: 4, slots: 512, rules: { memoryAware: true, lengthAware: false } });
   // Outputs that end early teach that outputs are short; then they all become as long as they may.
   let early = true;
-  it.native.broken = () => false;
   for (let id = 0; id < 200; id++) {
     it.loop.lengths.observe(request(id, { prompt: 1, maxTokens: 200 }));
   }
