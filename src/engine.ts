@@ -128,6 +128,7 @@ export class Engine {
         stepTokens,
         policy: values.policy ?? 'relay',
         admission: values.admission ?? 'optimistic',
+        targetItlMs: values.targetItlMs,
         // On the CPU a tick is 1 % of a step: little to hide, while each request that stops costs a surplus token.
         overlap: native.device !== 'cpu',
         queueRequests: values.queueRequests ?? DEFAULT_QUEUE_REQUESTS,

@@ -50,6 +50,12 @@ export interface LoadOptions {
   readonly policy?: (typeof POLICIES)[number];
   /** `optimistic` (default) gives a request memory as it grows, `reserve` for its whole length at once. */
   readonly admission?: (typeof ADMISSIONS)[number];
+  /**
+   * Most milliseconds between two tokens of a request, as far as the device allows: `relay` sizes chunks of prompts, and
+   * the number of rows in use, so that no step is expected to take longer. Infinity: throughput before smoothness.
+   * Default: 1.25 times what a step of all rows takes without prompts, 1.4 times while a row is empty for want of one.
+   */
+  readonly targetItlMs?: number;
   /** Most requests that wait. More are refused with QUEUE_FULL. Default 1024. */
   readonly queueRequests?: number;
   /** Most prompt tokens that wait. More are refused with QUEUE_FULL. Default 1,048,576. */
@@ -129,6 +135,7 @@ const LOAD_RULES = {
   threads: integer(0, MOST_THREADS),
   policy: oneOf(POLICIES),
   admission: oneOf(ADMISSIONS),
+  targetItlMs: milliseconds(),
   queueRequests: integer(1, MOST_INT32),
   queueTokens: integer(1, Number.MAX_SAFE_INTEGER),
   isa: oneOf(ISAS),
@@ -276,6 +283,11 @@ function number(least: number, most: number, from: 'from' | 'above' = 'from'): R
     return value > least || (from === 'from' && value === least) ? value : undefined;
   };
   return { expected: `a number ${from} ${least} to ${most}`, read };
+}
+
+function milliseconds(): Rule<number> {
+  const read = (value: unknown) => (typeof value === 'number' && value > 0 ? value : undefined);
+  return { expected: 'a number above 0', read };
 }
 
 function oneOf<const Names extends readonly string[]>(names: Names): Rule<Names[number]> {

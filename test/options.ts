@@ -23,7 +23,7 @@ function refused(run: () => unknown, message: RegExp, code = 'INVALID_OPTION'): 
 }
 
 options('reads load options as they are', () => {
-  const sizes = { kvBytes: 1e9, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1 };
+  const sizes = { kvBytes: 1e9, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1, targetItlMs: 9 };
   const names = { device: 'cpu', weights: 'int8', kv: 'f32', policy: 'static', admission: 'reserve', isa: 'scalar' };
   const given = { ...sizes, ...names, onProgress() {} };
   assert.equal(readLoadOptions(given), given);
@@ -43,8 +43,13 @@ options('names the nearest option when one is unknown', () => {
 });
 
 options('refuses options that would have no effect yet', () => {
-  refused(load({ targetItlMs: 20 }), /unknown option "targetItlMs"/);
   refused(request({ cacheSalt: 'x' }), /unknown option "cacheSalt"/);
+});
+
+options('takes an inter-token target above 0, Infinity among them', () => {
+  assert.is(readLoadOptions({ targetItlMs: Infinity }).targetItlMs, Infinity);
+  assert.is(readLoadOptions({ targetItlMs: 0.5 }).targetItlMs, 0.5);
+  for (const targetItlMs of [0, -1, NaN, '20']) refused(load({ targetItlMs }), /targetItlMs: expected a number above 0/);
 });
 
 options('says which policies and devices there are', () => {

@@ -57,9 +57,8 @@ export class Admission {
     this.queue.add(request);
   }
 
-  /** The queue's next request, with a span, into the pool; undefined unless that leaves `spare` slots free. */
-  admit(spare = 0): Request | undefined {
-    const request = this.queue.peek();
+  /** A request of the queue, the next unless told, with a span, into the pool; undefined unless `spare` slots stay free. */
+  admit(spare = 0, request = this.queue.peek()): Request | undefined {
     if (request === undefined) return undefined;
     const wish = tiled(request.limit);
     const slots = this.mode === 'reserve' ? wish : tiled(request.length);
@@ -79,6 +78,8 @@ export class Admission {
     for (let row = this.batch.length - 1; row >= 0; row--) {
       const request = this.batch.rows[row];
       if (request === undefined || request.ending || request.held) continue;
+      const { masked, capacity } = request.span!;
+      if (masked + request.length <= capacity) continue;
       const slots = tiled(request.length);
       while (request.span !== undefined && !this.arena.grow(request.span, slots)) this.#makeRoom(request);
     }

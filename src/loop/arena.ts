@@ -218,6 +218,7 @@ export class KvArena {
         const room = i === 0 ? size - slots : Math.floor((size - slots) / 2 / TILE) * TILE;
         best = end - slots - Math.min(wish - slots, room);
       }
+      if (best !== undefined && wish > slots && bestSize >= 2 * wish + slots) break; // room for both: none is better
       if (i < this.#spans.length) start = end + this.#spans[i]!.capacity;
     }
     return best;

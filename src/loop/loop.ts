@@ -6,16 +6,18 @@ import { Batch } from './batch.ts';
 import { DenseMap } from './dense.ts';
 import type { KvMap } from './kv-map.ts';
 import { type IdleStats, Metrics, type StepTimes } from './metrics.ts';
+import { OutputLengths } from './output-lengths.ts';
 import { Baton } from './policies/baton.ts';
 import { BatonPd } from './policies/baton-pd.ts';
 import { Orca } from './policies/orca.ts';
 import type { LoopState, Policy } from './policies/policy.ts';
-import { Relay } from './policies/relay.ts';
+import { Relay, type RelayRules } from './policies/relay.ts';
 import { Static } from './policies/static.ts';
 import { PrefilledPool } from './pool.ts';
 import { Queue } from './queue.ts';
 import type { FinishReason, Request } from './request.ts';
 import { Step } from './step.ts';
+import { StepTime } from './step-time.ts';
 import { stopReason } from './stop.ts';
 
 export type { FinishReason } from './request.ts';
@@ -24,8 +26,8 @@ export type { FinishReason } from './request.ts';
 interface Making {
   readonly slots: number;
   readonly rows: number;
-  readonly chunkTokens: number;
   readonly reserve: boolean;
+  readonly options: LoopOptions;
 }
 
 /** A policy, and the map of the arena that it plans for. */
@@ -35,7 +37,7 @@ interface Parts {
 }
 
 const POLICIES = {
-  relay: ({ slots, chunkTokens }: Making): Parts => ({ policy: new Relay(chunkTokens), arena: new KvArena(slots) }),
+  relay: ({ slots, options }: Making): Parts => ({ policy: new Relay(options), arena: new KvArena(slots) }),
   'baton-pd': ({ slots, rows, reserve }: Making): Parts => {
     const arena = new DenseMap(slots, { rows, reserve, apart: true });
     return { policy: new BatonPd(arena), arena };
@@ -50,9 +52,6 @@ const POLICIES = {
 
 export type PolicyName = keyof typeof POLICIES;
 export const POLICY_NAMES = Object.keys(POLICIES) as readonly PolicyName[];
-
-// Prompt tokens that ride in a step while every row is busy. Constant until steps are predicted in time.
-const CHUNK_TOKENS = 32;
 
 const NO_ALTERNATIVES: SampledToken['top'] = [];
 
@@ -82,7 +81,14 @@ export interface LoopOptions {
   readonly admission: AdmissionMode;
   readonly queueRequests: number;
   readonly queueTokens: number;
+  /** Prompt tokens that ride in a step while every row is busy, until enough steps were measured to predict them. */
   readonly chunkTokens?: number;
+  /** What no step with decode rows is planned to exceed. Default: a share over a decode step of all rows. */
+  readonly targetItlMs?: number | undefined;
+  /** Rules of relay that may be left out, to see what they are worth. */
+  readonly rules?: RelayRules;
+  /** What is known of step times from an earlier run on the same machine and model. */
+  readonly stepTime?: StepTime;
   /** Plans each step while the one before is on its way; an end other than by length is then seen a step later. */
   readonly overlap?: boolean;
   /** Verifies every invariant after every tick. */
@@ -128,6 +134,8 @@ export class Loop {
   readonly batch: Batch;
   readonly admission: Admission;
   readonly metrics = new Metrics();
+  readonly stepTime: StepTime;
+  readonly lengths = new OutputLengths();
   readonly #state: LoopState;
   readonly #steps: readonly Step[]; // they take turns, one more than may be on their way while the next is planned
   #asked = 0; // steps that the device was asked for
@@ -139,12 +147,13 @@ export class Loop {
   readonly #move = (from: number, to: number, slots: number) => this.batch.plan.move(from, to, slots);
   readonly #wake = () => this.#awake?.();
   #awake: (() => void) | undefined; // set while tick() sleeps
+  #finished = 0; // requests so far
   #leaving = false; // something in queue, pool or batch is ending since retire last looked
   #ticking = false;
   #failure: EngineError | undefined;
 
   constructor(native: NativeEngine, options: LoopOptions) {
-    const { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens = CHUNK_TOKENS } = options;
+    const { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens = 1, targetItlMs = 1 } = options;
     const counts = { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens };
     for (const [name, value] of Object.entries(counts)) {
       if (Number.isInteger(value) && value >= 1) continue;
@@ -152,6 +161,9 @@ export class Loop {
     }
     if (stepTokens < rows) {
       throw new EngineError('INVALID_OPTION', `stepTokens: expected at least one per row, ${rows}, got ${stepTokens}`);
+    }
+    if (!(targetItlMs > 0)) {
+      throw new EngineError('INVALID_OPTION', `targetItlMs: expected a number above 0, got ${targetItlMs}`);
     }
     if (!Object.hasOwn(POLICIES, options.policy)) {
       const message = `policy: expected one of ${POLICY_NAMES.join(', ')}, got ${options.policy}`;
@@ -163,13 +175,15 @@ export class Loop {
     }
     this.native = native;
     this.options = options;
-    const making = { slots: native.slots, rows, chunkTokens, reserve: options.admission === 'reserve' };
+    const making = { slots: native.slots, rows, reserve: options.admission === 'reserve', options };
     ({ policy: this.policy, arena: this.arena } = POLICIES[options.policy](making));
     const limits = { rows, stepTokens, slots: native.slots };
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
     this.batch = new Batch(rows, this.#next.plan);
     this.admission = new Admission(options.admission, options, this.arena, this.queue, this.pool, this.batch);
-    this.#state = { admission: this.admission, pool: this.pool, batch: this.batch };
+    this.stepTime = options.stepTime ?? new StepTime();
+    const { admission, pool, batch, stepTime, lengths } = this;
+    this.#state = { admission, pool, batch, stepTime, lengths };
     this.#now = options.now ?? (() => performance.now());
   }
 
@@ -273,7 +287,9 @@ export class Loop {
 
   #finish(request: Request, reason: FinishReason, error?: EngineError): void {
     if (request.times.queued === undefined || !request.finish(reason, error)) return;
+    if (reason === 'stop' || reason === 'length') this.lengths.observe(request);
     this.#gone.push(request);
+    this.#finished++;
     this.#leaving = true;
     this.#wake();
   }
@@ -316,6 +332,7 @@ export class Loop {
     this.metrics.movedSlots += this.arena.takeMoves(this.#move);
     this.#countRows(step);
     step.rowIds = this.options.onStep === undefined ? undefined : this.#rowIds();
+    step.finished = this.#finished;
     step.asked = this.#now();
     step.ended = this.native.step(plan, step.result);
     step.ended.catch(() => {}); // thrown where it is awaited, unless the loop has failed by then
@@ -340,8 +357,9 @@ export class Loop {
     const { plan, result, rowIds } = step;
     const start = Math.max(step.asked, this.#lastEnd); // the device takes one at a time
     const end = (this.#lastEnd = this.#now());
-    this.#countSurplus(step);
+    if (step.finished !== this.#finished) this.#countSurplus(step);
     metrics.step(end - start, plan, step.use);
+    this.stepTime.observe(plan.load, end - start);
     options.trace?.(this.#line(step, end - start));
     if (rowIds !== undefined) {
       options.onStep?.({ step: metrics.steps, ms: end - start, rows: rowIds, chunkTokens: plan.chunkTokens });
@@ -354,8 +372,8 @@ export class Loop {
       if (row >= 0) request.drawing--;
       if (request.finished) continue;
       const position = plan.runs[run * RUN_FIELDS + 3]!;
-      const count = plan.runs[run * RUN_FIELDS + 4]!;
-      metrics.promptTokens += Math.max(0, Math.min(request.promptLength, position + count) - position);
+      const inPrompt = request.promptLength - position;
+      if (inPrompt > 0) metrics.promptTokens += Math.min(inPrompt, plan.runs[run * RUN_FIELDS + 4]!);
       request.times.started ??= start;
       if (row >= 0) this.#acceptToken(request, row, result, end);
     }

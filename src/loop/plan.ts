@@ -1,6 +1,9 @@
 import { DRAWN, MOVE_FIELDS, ROW_MOVE_FIELDS, RUN_FIELDS, type RowStart, type StepPlan } from '../native.ts';
 import { TILE } from './arena.ts';
 import type { Request } from './request.ts';
+import { addChunk, addDecode, copyLoad, emptyLoad } from './step-time.ts';
+
+const NOTHING = emptyLoad();
 
 const PAD = 0; // any token will do: nothing reads what becomes of it
 
@@ -32,6 +35,8 @@ export class Plan implements StepPlan {
   padTokens = 0;
   /** Prompt tokens computed without a row. */
   chunkTokens = 0;
+  /** What its time will depend on. */
+  readonly load = emptyLoad();
 
   constructor(limits: PlanLimits) {
     this.moves = new Int32Array((limits.slots / TILE) * MOVE_FIELDS);
@@ -49,6 +54,7 @@ export class Plan implements StepPlan {
     this.moves[at] = from;
     this.moves[at + 1] = to;
     this.moves[at + 2] = slots;
+    this.load.movedSlots += slots;
   }
 
   rowMove(from: number, to: number): void {
@@ -92,6 +98,7 @@ export class Plan implements StepPlan {
     this.owners[this.runCount++] = undefined;
     for (let i = 0; i < count; i++) this.tokens[this.tokenCount++] = PAD;
     this.padTokens += count;
+    addChunk(this.load, 0, count);
   }
 
   /** Forgets a step that has been taken. What retiring noted since then belongs to the next, so only this clears. */
@@ -100,6 +107,7 @@ export class Plan implements StepPlan {
     this.moveCount = this.rowMoveCount = this.runCount = this.tokenCount = 0;
     this.starts.length = 0;
     this.liveRuns = this.deadTokens = this.padTokens = this.chunkTokens = 0;
+    copyLoad(this.load, NOTHING);
   }
 
   #run(row: number, request: Request, position: number, count: number): void {
@@ -110,6 +118,9 @@ export class Plan implements StepPlan {
     this.runs[at + 3] = position;
     this.runs[at + 4] = count;
     this.owners[this.runCount++] = request;
+    if (row >= 0) addDecode(this.load, position + count - 1);
+    const chunk = row >= 0 ? count - 1 : count;
+    if (chunk > 0) addChunk(this.load, position, chunk);
     for (let i = 0; i < count; i++) this.tokens[this.tokenCount++] = request.tokens[position + i] ?? DRAWN;
   }
 }

@@ -34,8 +34,18 @@ export class Queue {
     return this.#waiting.find((request) => !request.held);
   }
 
+  /** Those who wait, in order. */
+  at(index: number): Request | undefined {
+    return this.#waiting[index];
+  }
+
   take(request: Request): void {
-    this.#waiting.splice(this.#waiting.indexOf(request), 1);
+    const index = this.#waiting.indexOf(request);
+    for (let i = 0; i < index; i++) {
+      const passed = this.#waiting[i]!;
+      if (!passed.held && passed.priority === request.priority) passed.overtaken++;
+    }
+    this.#waiting.splice(index, 1);
     this.#promptTokens -= request.promptLength;
   }
 

@@ -51,6 +51,8 @@ export class Request {
   span: Span | undefined;
   /** Its turn among all admissions: the latest is the first to be preempted. */
   admission = 0;
+  /** Requests that came later and were admitted earlier, though no more urgent. */
+  overtaken = 0;
   finishReason: FinishReason | undefined;
   error: EngineError | undefined;
   /** Set by the loop, which sleeps while every request is held. */

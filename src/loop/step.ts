@@ -9,6 +9,8 @@ export class Step {
   readonly use = { used: 0, empty: 0, stalled: 0 };
   /** Who is in each row, if somebody watches. */
   rowIds: Int32Array | undefined;
+  /** Requests that had finished when it was planned. */
+  finished = 0;
   /** When the device was asked for it, in milliseconds of the loop's clock. */
   asked = 0;
   ended: Promise<void> = Promise.resolve();

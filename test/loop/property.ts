@@ -3,6 +3,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Loop, type LoopOptions, POLICY_NAMES } from '../../src/loop/loop.ts';
 import { Request } from '../../src/loop/request.ts';
+import { STEP_TERMS, type StepCoefficients, StepTime } from '../../src/loop/step-time.ts';
 import { make, options, solo, type Wanted } from './fake/requests.ts';
 
 const property = suite('Loop properties');
@@ -40,6 +41,9 @@ const setting = fc
     chunkTokens: fc.integer({ min: 1, max: 64 }),
     preemptEvery: fc.constantFrom<number[]>(0, 0, 1, 3, 7),
     overlap: fc.boolean(),
+    rules: fc.record({ timed: fc.boolean(), lengthAware: fc.boolean(), memoryAware: fc.boolean() }),
+    targetItlMs: fc.constantFrom(undefined, undefined, 0.1, 4, 20),
+    known: fc.boolean(), // step times, from the first step on
   })
   .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
 
@@ -62,6 +66,9 @@ const LAST_LIVE_ROW_SETTING = {
   chunkTokens: 1,
   preemptEvery: 3,
   overlap: false,
+  rules: { timed: false, lengthAware: false, memoryAware: false },
+  targetItlMs: undefined,
+  known: false,
   stepTokens: 3,
 };
 
@@ -74,8 +81,17 @@ async function ticked(loop: Loop, sleeping: () => void): Promise<void> {
   await tick;
 }
 
-async function live(lives: readonly Life[], given: Partial<LoopOptions> & { slots: number }) {
-  const it = make(given);
+const NOTHING = Object.fromEntries(STEP_TERMS.map((term) => [term, 0])) as StepCoefficients;
+const COEFFICIENTS = { ...NOTHING, step: 2, token: 0.05, contextToken: 0.01, chunkContext: 0.001 };
+
+type Given = Partial<LoopOptions> & { slots: number; known: boolean };
+
+function made({ known, ...given }: Given) {
+  return make({ ...given, ...(known ? { stepTime: StepTime.fromCoefficients(COEFFICIENTS) } : {}) });
+}
+
+async function live(lives: readonly Life[], given: Given) {
+  const it = made(given);
   const all = lives.map(({ wanted }, id) => new Request(id, options(id, wanted)));
   const act = (tick: number, during: boolean) => {
     lives.forEach(({ arrival, abort, hold }, id) => {
@@ -129,7 +145,7 @@ property('tokens equal the solo run, whatever happens around a request, and noth
 property('a failure at any step fails everybody once and leaves nothing', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(life, { minLength: 1, maxLength: 8 }), setting, fc.nat(60), async (lives, given, at) => {
-      const it = make(given);
+      const it = made(given);
       it.native.during = (step) => {
         if (step === at) throw new Error('gone');
       };
@@ -147,7 +163,7 @@ property('a failure at any step fails everybody once and leaves nothing', async 
 property('relay leaves no row empty while somebody is ready for it', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(life, { minLength: 1, maxLength: 16 }), setting, async (lives, given) => {
-      const it = make({ ...given, policy: 'relay' });
+      const it = made({ ...given, policy: 'relay', targetItlMs: undefined });
       it.native.during = () => {
         const { batch, pool } = it.loop;
         const left = given.stepTokens - it.native.plans.at(-1)!.tokens;

@@ -1,6 +1,8 @@
 import type { Admission } from '../admission.ts';
 import type { Batch } from '../batch.ts';
+import type { OutputLengths } from '../output-lengths.ts';
 import type { PrefilledPool } from '../pool.ts';
+import type { StepTime } from '../step-time.ts';
 
 /** What a policy sees and acts on. */
 export interface LoopState {
@@ -9,6 +11,10 @@ export interface LoopState {
   readonly pool: PrefilledPool;
   /** Its plan is empty of runs when the policy is asked. */
   readonly batch: Batch;
+  /** Learns from every step. */
+  readonly stepTime: StepTime;
+  /** Learns from every request that ends. */
+  readonly lengths: OutputLengths;
 }
 
 /** The rule that turns queue, pool, batch and arena into the next plan. Both methods are called once per tick. */
