@@ -125,7 +125,7 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
     const which = schedule % shapes.length;
     const { config, files, tensors } = models[which]!;
     const load = (limits: Pick<NativeLoad, 'slots' | 'rows' | 'stepTokens' | 'threads' | 'graphs'>) => {
-      const place = { device, isa: device === 'cpu' ? isa : 'auto', weights, kv, checkLaunches: false, hostSlots: 0 };
+      const place = { device, isa: device === 'cpu' ? isa : 'auto', weights, kv, checkLaunches: false, cublasLt: '', hostSlots: 0 };
       return addon.load({ config, files, tensors, ...place, context: CONTEXT, ...limits });
     };
     const ids = [...new Set(Array.from({ length: 4 * count }, () => draw(SOLO_REQUESTS)))].slice(0, count);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "core/config.h"
 #include "core/plan.h"
@@ -115,9 +116,9 @@ struct Backend {
 
   virtual void sync() = 0;
 
-  // Median seconds that `calls` take, by the device's own clock where it has one and without the cost of queueing them,
-  // over `repeats` after one that does not count. For benches.
-  virtual double seconds(const std::function<void()>& calls, int32_t repeats) = 0;
+  // Median seconds that each contender's calls take, by the device's own clock where it has one and without the cost of
+  // queueing them. The contenders take turns, `repeats` times after one that does not count. For benches.
+  virtual std::vector<double> seconds(const std::vector<std::function<void()>>& contenders, int32_t repeats) = 0;
 
   // Host access, for tests and benches; waits for what was queued. Values are [count, width].
   virtual void write(Rows to, std::span<const float> values) = 0;
