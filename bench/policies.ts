@@ -81,7 +81,7 @@ async function load(model: string): Promise<Loaded> {
   const memory = { freeBytes: 2 ** 33, gpu: false };
   const sizes = chooseSizes({ config, storedType }, { maxContext: context }, rows, memory);
   const slots = flags.slots === undefined ? sizes.slots : Number(flags.slots);
-  const place = { device: 'cpu', isa: 'auto', threads: 0, graphs: true, checkLaunches: false };
+  const place = { device: 'cpu', isa: 'auto', threads: 0, graphs: true, cublasLt: '', checkLaunches: false };
   const engine = await loadAddon().load({ config, files, tensors, ...place, ...sizes, slots, rows });
   return { engine, vocabulary: config.vocabulary, stepTokens: sizes.stepTokens };
 }
