@@ -43,6 +43,7 @@ export async function loadReal(name: string, sizes: RealSizes): Promise<RealMode
     slots: Math.ceil((rows * context) / 64) * 64,
     hostSlots: 0,
     graphs: true,
+    cublasLt: '',
     checkLaunches: false,
   });
   return { native, vocabulary: config.vocabulary, sizes };
