@@ -15,8 +15,13 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const counts = { passed: 0, failed: 0, skipped: 0 };
 const parts = { plain, address: () => sanitized('address'), thread: () => sanitized('thread'), mutants };
 
-/** Everything, and what is another kernel on 9.0: the matrix products. Those of bf16 once more, by a library. */
-const CASES = [['cuda-emu:8.0', '*'], ['cuda-emu', 'matmul*'], ['cuda-emu', 'matmul*', '*bf16*']];
+/** Everything, and what is another kernel on 9.0: matrix products and attention. Products of bf16 once more, by a library. */
+const CASES = [
+  ['cuda-emu:8.0', '*'],
+  ['cuda-emu', 'matmul*'],
+  ['cuda-emu', 'attention*'],
+  ['cuda-emu', 'matmul*', '*bf16*'],
+];
 /** A schedule that hides as little as any: the sanitizers do not depend on it. ThreadSanitizer is too slow for all. */
 const SANITIZED = {
   address: ['--schedule', 'random', '--async', 'deferred'],

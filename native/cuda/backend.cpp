@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "cuda/attention_hopper.h"
 #include "cuda/check.h"
 #include "cuda/cublaslt.h"
 #include "cuda/devices.h"
@@ -540,11 +541,13 @@ void CudaBackend::attention(Operand& out, Rows qkv, int32_t layer) {
       .heads = options_.config.heads,
       .tokens = {arrays_.device(arrays_.positions()), arrays_.device(arrays_.slots()), qkv.count},
   };
+  const auto launch_decode = hopper_ ? launch_attention_decode_hopper : launch_attention_decode;
+  const auto launch_prefill = hopper_ ? launch_attention_prefill_hopper : launch_attention_prefill;
   for (int32_t begin = 0; begin < decode_tokens_; begin += workspace_tokens_) {
-    launch_attention_decode(view, arrays_.device(arrays_.decode()) + begin,
-                            std::min(workspace_tokens_, decode_tokens_ - begin), context_, workspace_.data(), stream());
+    launch_decode(view, arrays_.device(arrays_.decode()) + begin, std::min(workspace_tokens_, decode_tokens_ - begin),
+                  context_, workspace_.data(), stream());
   }
-  launch_attention_prefill(view, arrays_.device(arrays_.prefill()), prefill_runs_, prefill_longest_, stream());
+  launch_prefill(view, arrays_.device(arrays_.prefill()), prefill_runs_, prefill_longest_, stream());
   if (whole_rows) launch_convert(to, scratch_.data(), stream());
   queued("attention");
 }
