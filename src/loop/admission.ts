@@ -16,8 +16,11 @@ export interface AdmissionLimits {
 
 /** Who may hold a span: into the arena by `admit`, out of it by `retire`, and by `preempt` when it runs short. */
 export class Admission {
+  admissions = 0;
   preemptions = 0;
-  #admissions = 0;
+  /** Preemptions by parking; the other requests were or will be computed again. */
+  parks = 0;
+  #refused: { readonly request: Request; readonly slots: number } | undefined; // in this tick, for want of memory
 
   constructor(
     readonly mode: AdmissionMode,
@@ -26,6 +29,8 @@ export class Admission {
     readonly queue: Queue,
     readonly pool: PrefilledPool,
     readonly batch: Batch,
+    /** Whether it is better to park so many computed tokens than to compute them again. */
+    readonly parkingPays: (computed: number) => boolean,
   ) {}
 
   /** Takes a request into the queue, or throws: what can never run and what the queue has no room for is refused. */
@@ -44,16 +49,21 @@ export class Admission {
     if (promptLength > queueTokens) {
       throw new EngineError('TOO_LONG', `${length}: expected a prompt of at most queueTokens ${queueTokens}`);
     }
-    if (this.queue.length >= queueRequests) {
-      throw new EngineError('QUEUE_FULL', `queue: expected fewer than ${queueRequests} requests waiting`);
-    }
-    if (this.queue.promptTokens + promptLength > queueTokens) {
-      throw new EngineError(
-        'QUEUE_FULL',
-        `queue: expected at most ${queueTokens} prompt tokens, got ${this.queue.promptTokens} + ${promptLength}`,
-      );
-    }
+    this.expect(1, promptLength);
     this.queue.add(request);
+  }
+
+  /** Throws unless the queue has room for so many requests with so many prompt tokens between them. */
+  expect(requests: number, promptTokens: number): void {
+    const { queueRequests, queueTokens } = this.limits;
+    const { length, promptTokens: waiting } = this.queue;
+    if (length + requests > queueRequests) {
+      throw new EngineError('QUEUE_FULL', `queue: expected at most ${queueRequests} requests, got ${length} + ${requests}`);
+    }
+    if (waiting + promptTokens > queueTokens) {
+      const message = `queue: expected at most ${queueTokens} prompt tokens, got ${waiting} + ${promptTokens}`;
+      throw new EngineError('QUEUE_FULL', message);
+    }
   }
 
   /** The queue's next request, with a span, into the pool; undefined unless that leaves `spare` slots free. */
@@ -62,18 +72,27 @@ export class Admission {
     if (request === undefined) return undefined;
     const wish = tiled(request.limit);
     const slots = this.mode === 'reserve' ? wish : tiled(request.length);
-    if (this.arena.free < slots + (this.mode === 'reserve' ? 0 : spare)) return undefined;
-    const span = this.arena.allocate(request, slots, wish);
-    if (span === undefined) return undefined;
+    const needed = slots + (this.mode === 'reserve' ? 0 : spare);
+    if (this.arena.free < needed || !this.#place(request, slots, wish)) {
+      // With moves on their way there may be a place in the next tick.
+      if (this.arena.free < needed || !this.arena.moving) this.#refused = { request, slots: needed };
+      return undefined;
+    }
     this.queue.take(request);
-    request.span = span;
-    request.admission = ++this.#admissions;
+    request.admission = ++this.admissions;
     this.pool.add(request);
     return request;
   }
 
+  #place(request: Request, slots: number, wish: number): boolean {
+    if (request.span !== undefined) return this.arena.unpark(request.span, slots);
+    request.span = this.arena.allocate(request, slots, wish);
+    return request.span !== undefined;
+  }
+
   /** Gives every row that will decode the slots for it; who must make room goes back to the queue. */
   extend(): void {
+    this.#refused = undefined; // in the tick before
     // From the last row: a preempted row is filled by the last one, which has had its turn.
     for (let row = this.batch.length - 1; row >= 0; row--) {
       const request = this.batch.rows[row];
@@ -85,20 +104,55 @@ export class Admission {
 
   /** Takes the span of the request that can best do without, if another is left; tests force it. */
   preemptOne(): void {
-    const active = [...this.pool.requests, ...this.batch.rows.filter((request) => !request.ending)];
-    if (active.length > 1) this.preempt(active.reduce((worst, one) => (yields(one, worst) ? one : worst)));
+    const active = this.#active();
+    if (active.length > 1) this.preempt(active.reduce(later));
   }
 
   /**
-   * Back to the front of the queue. What it computed is computed again: its tokens do not change by it. One that is
-   * being drawn reaches it there, in this same tick: before the next, in which it may be admitted again.
+   * For the one that was refused for want of memory: takes a span from those whose readers keep them waiting, else from
+   * those it outranks, one at a time, the last in turn first; none if all of them would not do. It may be that of the
+   * last active one: the refused one is admitted in its place.
+   */
+  preemptFor(): void {
+    const refused = this.#refused;
+    if (refused === undefined) return;
+    const victims = this.#active().filter((one) => givesWay(one, refused.request));
+    const slots = victims.reduce((sum, { span }) => sum + span!.capacity, this.arena.free);
+    if (victims.length > 0 && slots >= refused.slots) this.preempt(first(victims));
+  }
+
+  /**
+   * When all rows are taken: one for the request of the pool that could take it now, by the same rule. Who had it keeps
+   * its span, and waits in the pool.
+   */
+  takeRow(): void {
+    const { pool, batch } = this;
+    if (batch.free > 0) return;
+    const next = pool.next(batch.plan.room - batch.length + 1);
+    if (next === undefined) return;
+    const victims = batch.rows.filter((one) => !one.ending && givesWay(one, next));
+    if (victims.length === 0) return;
+    const victim = first(victims);
+    batch.retire(batch.rows.indexOf(victim));
+    pool.add(victim);
+    this.preemptions++;
+  }
+
+  /**
+   * Back to its place in the queue, in front of its equals, to go on with exactly the same tokens: parked or, if that
+   * costs more or there is no host memory left, to be computed again. One that is being drawn is given that token there,
+   * in this same tick: before the next, in which it may be admitted again. What it parks holds the steps on their way.
    */
   preempt(request: Request): void {
     const row = this.batch.rows.indexOf(request);
     if (row >= 0) this.batch.retire(row);
     else this.pool.take(request);
-    this.release(request);
-    request.computed = 0;
+    if (this.parkingPays(request.computed) && this.arena.park(request.span!)) {
+      this.parks++;
+    } else {
+      this.release(request);
+      request.computed = 0;
+    }
     this.queue.addFirst(request);
     this.preemptions++;
   }
@@ -108,9 +162,14 @@ export class Admission {
     request.span = undefined;
   }
 
+  /** Those that have a span and a use for it. */
+  #active(): Request[] {
+    return [...this.pool.requests, ...this.batch.rows.filter((request) => !request.ending)];
+  }
+
   /**
-   * Frees one span for `request`: of an ending row that only keeps its place, else of the lowest priority, most
-   * recently admitted other; its own if all others have a higher priority.
+   * Frees one span for `request`: of an ending row that only keeps its place, else of the last in turn, most recently
+   * admitted other; its own if all others come before it.
    */
   #makeRoom(request: Request): void {
     const { pool, batch } = this;
@@ -120,16 +179,26 @@ export class Admission {
       batch.retire(dead);
       return;
     }
-    let victim: Request | undefined;
-    for (const place of [pool.requests, batch.rows]) {
-      for (const one of place) if (one !== request && (victim === undefined || yields(one, victim))) victim = one;
-    }
-    if (victim === undefined) throw new EngineError('INTERNAL', `request ${request.id}: alone, and the arena is full`);
-    this.preempt(victim.priority > request.priority ? request : victim);
+    const others = [...pool.requests, ...batch.rows].filter((one) => one !== request);
+    if (others.length === 0) throw new EngineError('INTERNAL', `request ${request.id}: alone, and the arena is full`);
+    const victim = others.reduce(later);
+    this.preempt(victim.turn < request.turn ? request : victim);
   }
 }
 
-/** Whether `one` goes before `other` when somebody must go. */
-function yields(one: Request, other: Request): boolean {
-  return one.priority === other.priority ? one.admission > other.admission : one.priority < other.priority;
+/** Whether what `one` has may be taken from it for `other`. */
+function givesWay(one: Request, other: Request): boolean {
+  return one.held || other.outranks(one);
+}
+
+/** Who is the first to give way: one that is held before others, the last in turn. */
+function first(victims: readonly Request[]): Request {
+  const held = victims.filter((one) => one.held);
+  return (held.length > 0 ? held : victims).reduce(later);
+}
+
+/** Which of two goes when somebody must go. */
+function later(one: Request, other: Request): Request {
+  if (one.turn !== other.turn) return one.turn > other.turn ? one : other;
+  return one.admission > other.admission ? one : other;
 }

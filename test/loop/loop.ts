@@ -266,7 +266,7 @@ loop('gives a freed row to what is prefilled before what is not, among equals', 
 
 loop('gives a freed row to an urgent newcomer before what is already prefilled', async () => {
   const it = make({ rows: 1, chunkTokens: 2 });
-  it.loop.add(request(1, { prompt: 2, maxTokens: 4 }));
+  it.loop.add(request(1, { prompt: 2, maxTokens: 4, priority: 1 }));
   it.loop.add(request(2, { prompt: 2, maxTokens: 1 }));
   await it.loop.tick();
   await it.loop.tick();
