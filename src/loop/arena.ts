@@ -316,8 +316,8 @@ export class KvArena {
   #receives(span: Span, start: number, evicted: readonly Span[]): boolean {
     const used = span.owner.computed;
     if (used === 0 || start === span.home) return true;
-    const meets = (one: Span) => start < one.home + one.owner.computed && one.home < start + used;
-    return !evicted.some(meets) && !this.#moved.some((one) => one !== span && meets(one));
+    const meets = (one: Span) => one !== span && start < one.home + one.owner.computed && one.home < start + used;
+    return !evicted.some(meets) && !this.#moved.some(meets);
   }
 
   /** Slots that contents may be moved to: outside all spans, and not left by a pending move. */
@@ -360,9 +360,16 @@ export class KvArena {
         const spanEnd = span.offset + span.capacity;
         const before = left.find((hole) => hole.end === span.offset);
         const after = left.find((hole) => hole.start === spanEnd);
-        if (before !== undefined && span.offset < start && start - before.start >= span.capacity) {
-          targets.set(span, (before.end = start - span.capacity));
-        } else if (after !== undefined && spanEnd > end && after.end - end >= span.capacity) {
+        // Its own slots it may write, unless a pending move of another reads what it has only just been given.
+        const low = start - span.capacity;
+        if (before !== undefined && span.offset < start && low >= before.start && this.#receives(span, low, evicted)) {
+          targets.set(span, (before.end = low));
+        } else if (
+          after !== undefined &&
+          spanEnd > end &&
+          after.end >= end + span.capacity &&
+          this.#receives(span, end, evicted)
+        ) {
           targets.set(span, end);
           after.start = end + span.capacity;
         }
