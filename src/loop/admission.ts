@@ -20,6 +20,7 @@ export class Admission {
   preemptions = 0;
   /** Preemptions by parking; the other requests were or will be computed again. */
   parks = 0;
+  readonly #stalled: Request[] = [];
   #refused: { readonly request: Request; readonly slots: number } | undefined; // in this tick, for want of memory
 
   constructor(
@@ -75,7 +76,7 @@ export class Admission {
     const needed = slots + (this.mode === 'reserve' ? 0 : spare);
     if (this.arena.free < needed || !this.#place(request, slots, wish)) {
       // With moves on their way there may be a place in the next tick.
-      if (this.arena.free < needed || !this.arena.moving) this.#refused = { request, slots: needed };
+      if (this.arena.free < needed || !this.arena.moving) this.#refused = { request, slots };
       return undefined;
     }
     this.queue.take(request);
@@ -98,8 +99,21 @@ export class Admission {
       const request = this.batch.rows[row];
       if (request === undefined || request.ending || request.held) continue;
       const slots = tiled(request.length);
-      while (request.span !== undefined && !this.arena.grow(request.span, slots)) this.#makeRoom(request);
+      while (request.span !== undefined && !this.arena.grow(request.span, slots)) {
+        // Enough is free, though this plan's moves still read it.
+        if (this.arena.moving && this.arena.free >= slots - request.span.capacity) {
+          request.stalled = true;
+          this.#stalled.push(request);
+          break;
+        }
+        this.#makeRoom(request);
+      }
     }
+  }
+
+  /** Once the step is planned. */
+  unstall(): void {
+    for (const request of this.#stalled.splice(0)) request.stalled = false;
   }
 
   /** Takes the span of the request that can best do without, if another is left; tests force it. */
@@ -188,12 +202,12 @@ export class Admission {
 
 /** Whether what `one` has may be taken from it for `other`. */
 function givesWay(one: Request, other: Request): boolean {
-  return one.held || other.outranks(one);
+  return (one.held && !one.stalled) || other.outranks(one);
 }
 
 /** Who is the first to give way: one that is held before others, the last in turn. */
 function first(victims: readonly Request[]): Request {
-  const held = victims.filter((one) => one.held);
+  const held = victims.filter((one) => one.held && !one.stalled);
   return (held.length > 0 ? held : victims).reduce(later);
 }
 

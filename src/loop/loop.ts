@@ -324,6 +324,7 @@ export class Loop {
   /** Whether there is a step to take; it may have nothing but moves, that somebody waits for. */
   #plan(): boolean {
     this.policy.plan(this.#state);
+    this.admission.unstall();
     return this.batch.plan.runCount > 0 || this.arena.moving;
   }
 

@@ -63,6 +63,8 @@ export class Request {
   error: EngineError | undefined;
   /** Set by the loop, which sleeps while every request is held. */
   resumed: (() => void) | undefined;
+  /** While a step is planned that frees the slots for its next token: it has them in the next. */
+  stalled = false;
   #held = false;
 
   constructor(
@@ -120,9 +122,9 @@ export class Request {
     return this.finishReason === 'abort';
   }
 
-  /** The reader is behind: it keeps its place, but no run is planned for it. */
+  /** It keeps its place, but no run is planned for it: its reader is behind, or it is stalled. */
   get held(): boolean {
-    return this.#held;
+    return this.#held || this.stalled;
   }
 
   set held(held: boolean) {

@@ -5,7 +5,7 @@ import type { LoopOptions, PolicyName, StepRecord } from '../../src/loop/loop.ts
 import type { LoopState, Policy } from '../../src/loop/policies/policy.ts';
 import type { Request } from '../../src/loop/request.ts';
 import { workload } from '../../src/loop/workloads.ts';
-import { drain, make, options, request, solo } from './fake/requests.ts';
+import { drain, left, make, NOTHING, options, request, solo } from './fake/requests.ts';
 
 const loop = suite('Loop');
 const POLICIES: readonly PolicyName[] = ['relay', 'static'];
@@ -20,8 +20,7 @@ function code(run: () => unknown): string {
 }
 
 function nothingLeft(it: ReturnType<typeof make>): void {
-  const { arena, queued, pooled, rowsUsed } = it.loop.stats();
-  assert.equal([arena.free, queued, pooled, rowsUsed], [arena.slots, 0, 0, 0]);
+  assert.equal(left(it), NOTHING);
 }
 
 for (const policy of POLICIES) {

@@ -3,7 +3,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Loop, LoopOptions } from '../../src/loop/loop.ts';
 import { Request } from '../../src/loop/request.ts';
-import { make, options, solo, type Wanted } from './fake/requests.ts';
+import { left, make, NOTHING, options, solo, type Wanted } from './fake/requests.ts';
 
 const property = suite('Loop properties');
 
@@ -39,6 +39,9 @@ const setting = fc
     moreTokens: fc.oneof(fc.nat({ max: 10 }), fc.nat({ max: 300 })),
     chunkTokens: fc.integer({ min: 1, max: 64 }),
     preemptEvery: fc.constantFrom<number[]>(0, 0, 1, 3, 7),
+    preemptBy: fc.constantFrom('park' as const, 'park' as const, 'recompute' as const),
+    hostSlots: fc.constantFrom<number[]>(0, 64, 192, 1024),
+    agingMs: fc.constantFrom<number[]>(1, 10, 10_000),
     overlap: fc.boolean(),
   })
   .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
@@ -61,6 +64,9 @@ const LAST_LIVE_ROW_SETTING = {
   rows: 3,
   chunkTokens: 1,
   preemptEvery: 3,
+  preemptBy: 'recompute' as const,
+  hostSlots: 0,
+  agingMs: 10_000,
   overlap: false,
   stepTokens: 3,
 };
@@ -74,7 +80,7 @@ async function ticked(loop: Loop, sleeping: () => void): Promise<void> {
   await tick;
 }
 
-async function live(lives: readonly Life[], given: Partial<LoopOptions> & { slots: number }) {
+async function live(lives: readonly Life[], given: Partial<LoopOptions> & { slots: number; hostSlots: number }) {
   const it = make(given);
   const all = lives.map(({ wanted }, id) => new Request(id, options(id, wanted)));
   const act = (tick: number, during: boolean) => {
@@ -118,9 +124,7 @@ property('tokens equal the solo run, whatever happens around a request, and noth
         assert.is(request.span, undefined);
       }
       assert.equal(it.finished.map(([id]) => id).sort((a, b) => a - b), all.map(({ id }) => id));
-      const { arena, queued, pooled, rowsUsed } = it.loop.stats();
-      assert.equal([arena.free, queued, pooled, rowsUsed], [arena.slots, 0, 0, 0]);
-      assert.is(it.loop.queue.promptTokens, 0);
+      assert.equal(left(it), NOTHING);
     }),
     { numRuns: 250, examples: [[LAST_LIVE_ROW, LAST_LIVE_ROW_SETTING]] },
   );
@@ -138,7 +142,7 @@ property('a failure at any step fails everybody once and leaves nothing', async 
       for (let tick = 0; !it.loop.idle && tick < 50_000; tick++) await it.loop.tick().catch(() => (failed = true));
       assert.is(failed, it.native.plans.length > at);
       assert.equal(it.finished.map(([id]) => id).sort((a, b) => a - b), lives.map((_, id) => id));
-      assert.is(it.loop.arena.free, it.loop.arena.slots);
+      assert.equal(left(it), NOTHING);
     }),
     { numRuns: 100 },
   );
