@@ -29,14 +29,16 @@ export interface SizedModel {
 /** Memory that the model may take a part of; `gpu`: it has no other use. */
 export interface FreeMemory {
   readonly freeBytes: number;
+  readonly hostFreeBytes: number;
   readonly gpu: boolean;
 }
 
-type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes'>;
+type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes' | 'parkBytes'>;
 
 /**
  * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows at
- * full context, at most a quarter of the free memory.
+ * full context, at most a quarter of the free memory. Host memory to park in: as much as the arena, at most a quarter of
+ * what is free there. On the CPU that is the same memory, touched only when used.
  * Throws INVALID_OPTION or OUT_OF_MEMORY if a request of full context does not fit.
  */
 export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memory: FreeMemory): Sizes {
@@ -57,7 +59,9 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
   const bytes = asked.kvBytes ?? room;
   const slots = Math.min(MOST_SLOTS, Math.floor(bytes / slotBytes / TILE) * TILE);
   const stepTokens = rows + STEP_PROMPT_TOKENS[memory.gpu ? 'gpu' : 'cpu'];
-  if (slots >= least) return { context, weights, kv, slots, hostSlots: 0, stepTokens };
+  const parkBytes = asked.parkBytes ?? Math.min(slots * slotBytes, memory.hostFreeBytes * SHARE_OF_MEMORY);
+  const hostSlots = Math.min(MOST_SLOTS - slots, Math.floor(parkBytes / slotBytes / TILE) * TILE);
+  if (slots >= least) return { context, weights, kv, slots, hostSlots, stepTokens };
 
   const expected = `expected at least ${least * slotBytes} bytes for one request of ${context} tokens`;
   if (asked.kvBytes !== undefined) {

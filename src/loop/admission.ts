@@ -36,7 +36,7 @@ export class Admission {
 
   /** Takes a request into the queue, or throws: what can never run and what the queue has no room for is refused. */
   add(request: Request): void {
-    const { context, queueRequests, queueTokens } = this.limits;
+    const { context } = this.limits;
     const { promptLength, maxTokens, limit } = request;
     if (promptLength === 0) throw new EngineError('INVALID_ARGUMENT', 'prompt: expected at least one token, got none');
     if (!Number.isInteger(maxTokens) || maxTokens < 1) {
@@ -47,22 +47,23 @@ export class Admission {
     if (limit > this.arena.slots) {
       throw new EngineError('TOO_LONG', `${length}: expected at most the arena's ${this.arena.slots} slots`);
     }
-    if (promptLength > queueTokens) {
-      throw new EngineError('TOO_LONG', `${length}: expected a prompt of at most queueTokens ${queueTokens}`);
-    }
     this.expect(1, promptLength);
     this.queue.add(request);
   }
 
-  /** Throws unless the queue has room for so many requests with so many prompt tokens between them. */
+  /** Throws unless the queue has room for so many requests, each with at least so many prompt tokens. */
   expect(requests: number, promptTokens: number): void {
     const { queueRequests, queueTokens } = this.limits;
     const { length, promptTokens: waiting } = this.queue;
+    if (promptTokens > queueTokens) {
+      const message = `prompt: expected at most queueTokens ${queueTokens}, got ${promptTokens} or more`;
+      throw new EngineError('TOO_LONG', message);
+    }
     if (length + requests > queueRequests) {
       throw new EngineError('QUEUE_FULL', `queue: expected at most ${queueRequests} requests, got ${length} + ${requests}`);
     }
-    if (waiting + promptTokens > queueTokens) {
-      const message = `queue: expected at most ${queueTokens} prompt tokens, got ${waiting} + ${promptTokens}`;
+    if (waiting + requests * promptTokens > queueTokens) {
+      const message = `queue: expected at most ${queueTokens} prompt tokens, got ${waiting} + ${requests * promptTokens}`;
       throw new EngineError('QUEUE_FULL', message);
     }
   }

@@ -43,6 +43,7 @@ const setting = fc
     hostSlots: fc.constantFrom<number[]>(0, 64, 192, 1024),
     agingMs: fc.constantFrom<number[]>(1, 10, 10_000),
     overlap: fc.boolean(),
+    pause: fc.option(fc.tuple(fc.nat({ max: 60 }), fc.integer({ min: 1, max: 10 }))), // from tick, ticks
   })
   .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
 
@@ -68,6 +69,7 @@ const LAST_LIVE_ROW_SETTING = {
   hostSlots: 0,
   agingMs: 10_000,
   overlap: false,
+  pause: null,
   stepTokens: 3,
 };
 
@@ -80,10 +82,18 @@ async function ticked(loop: Loop, sleeping: () => void): Promise<void> {
   await tick;
 }
 
-async function live(lives: readonly Life[], given: Partial<LoopOptions> & { slots: number; hostSlots: number }) {
+interface Setting extends Partial<LoopOptions> {
+  readonly slots: number;
+  readonly hostSlots: number;
+  readonly pause: readonly [from: number, ticks: number] | null;
+}
+
+async function live(lives: readonly Life[], { pause, ...given }: Setting) {
   const it = make(given);
   const all = lives.map(({ wanted }, id) => new Request(id, options(id, wanted)));
   const act = (tick: number, during: boolean) => {
+    if (pause !== null && tick === pause[0]) void it.loop.pause();
+    if (pause !== null && tick === pause[0] + pause[1]) it.loop.resume();
     lives.forEach(({ arrival, abort, hold }, id) => {
       const request = all[id]!;
       if (tick === arrival && !during) it.loop.add(request);
@@ -102,6 +112,7 @@ async function live(lives: readonly Life[], given: Partial<LoopOptions> & { slot
     if (it.loop.idle) continue;
     const held = all.filter((request) => request.held).map((request) => ({ request, computed: request.computed }));
     await ticked(it.loop, () => {
+      if (it.loop.stats().paused) return it.loop.resume();
       for (const request of it.loop.batch.rows) assert.ok(request.held || request.finished, `${request.id} could run`);
       for (const request of all) request.held = false;
     });
