@@ -41,8 +41,8 @@ export interface LoadOptions {
   /** Bytes for keys and values. Default: room for all rows at full context, at most a quarter of the free memory. */
   readonly kvBytes?: number;
   /**
-   * Bytes of host memory for the keys and values of preempted requests, which are computed again where there is no room.
-   * 0: always. Default: as many as for keys and values, at most a quarter of the free host memory.
+   * Bytes of host memory for the keys and values of preempted requests; those that find no room are computed again.
+   * 0: all of them. Default: as many as for keys and values, at most a quarter of the free host memory.
    */
   readonly parkBytes?: number;
   /** Most tokens of one request, prompt and output. Default: the model's context, at most 8192. */

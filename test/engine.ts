@@ -25,7 +25,8 @@ interface Shape {
 }
 
 /** An engine on the fake device, whose every step gives the event loop a turn, as a real one does. */
-function make({ rows = 4, queueRequests = 100, loop = {}, parts = {} }: Shape = {}): { native: FakeEngine; engine: Engine } {
+function make(shape: Shape = {}): { native: FakeEngine; engine: Engine } {
+  const { rows = 4, queueRequests = 100, loop = {}, parts = {} } = shape;
   const native = new FakeEngine(rows * CONTEXT, VOCABULARY);
   native.during = turn;
   const limits = { context: CONTEXT, stepTokens: 64, policy: 'relay', admission: 'optimistic' } as const;
@@ -497,7 +498,8 @@ engine('serves several reads asked for at once, in order', async () => {
 });
 
 for (const overlap of [false, true]) {
-  engine(`closes while streaming${overlap ? ', steps overlapping' : ''}: the running step ends, what is left is refused with CLOSED`, async () => {
+  const how = overlap ? ', steps overlapping' : '';
+  engine(`closes while streaming${how}: the running step ends, what is left is refused with CLOSED`, async () => {
     for (let moment = 0; moment < 6; moment++) {
       const { engine: one, native } = make({ rows: 2, loop: { overlap } });
       let running = false;
@@ -518,7 +520,7 @@ for (const overlap of [false, true]) {
     }
   });
 
-  engine(`pauses at any moment and resumes${overlap ? ', steps overlapping' : ''}: streams stay open, and no token changes`, async () => {
+  engine(`pauses at any moment and resumes${how}: streams stay open, and no token changes`, async () => {
     for (let moment = 0; moment < 8; moment++) {
       const { engine: one, native } = make({ rows: 2, loop: { overlap } });
       let paused: Promise<unknown> | undefined;
@@ -548,7 +550,7 @@ for (const overlap of [false, true]) {
   });
 }
 
-engine('while paused, signals end requests in any place, leaving a loop ends its request, and close ends the rest', async () => {
+engine('while paused, signals and leaving a stream end requests in any place, and close ends the rest', async () => {
   const { engine: one, native } = make({ rows: 2 });
   const signals = [1, 2, 3].map(() => new AbortController());
   const results = signals.map(({ signal }, i) => one.complete({ ...PLAIN, maxTokens: 500, seed: i, signal }));
@@ -584,7 +586,7 @@ engine('preempts by parking and by computing again under a storm of signals, and
         const controller = new AbortController();
         const options = { ...PLAIN, maxTokens: 20 + i * 5, seed: i, priority: i % 3, signal: controller.signal };
         if (i % 2 === 0) void until(() => one.stats().steps >= 10 * i).then(() => controller.abort());
-        const { tokens, finishReason } = await run2(one, options, i % 4 < 2);
+        const { tokens, finishReason } = await ended(one, options, i % 4 < 2);
         const whole = (await solo({ ...options, signal: new AbortController().signal })).tokens;
         assert.equal(tokens, whole.slice(0, tokens.length));
         assert.ok(finishReason === 'abort' ? i % 2 === 0 : tokens.length === whole.length);
@@ -599,7 +601,7 @@ engine('preempts by parking and by computing again under a storm of signals, and
   }
 });
 
-async function run2(one: Engine, options: RequestOptions, whole: boolean) {
+async function ended(one: Engine, options: RequestOptions, whole: boolean) {
   if (whole) return one.complete(options);
   const stream = one.stream(options);
   for await (const _ of stream);

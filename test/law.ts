@@ -161,7 +161,8 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
     const { answers, preemptions, parks, movedSlots } = await play(engine, requests, options, arrivals);
     await engine.close();
     for (const id of ids) {
-      const name = `${isa} ${weights} schedule ${schedule} (${JSON.stringify({ ...options, slots, hostSlots })}) request ${id}`;
+      const setting = JSON.stringify({ ...options, slots, hostSlots });
+      const name = `${isa} ${weights} schedule ${schedule} (${setting}) request ${id}`;
       assert.equal(answers.get(id), solo[which]!.get(id), name);
       seen.tokens += answers.get(id)!.length;
     }

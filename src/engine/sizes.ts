@@ -36,9 +36,9 @@ export interface FreeMemory {
 type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes' | 'parkBytes'>;
 
 /**
- * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows at
- * full context, at most a quarter of the free memory. Host memory to park in: as much as the arena, at most a quarter of
- * what is free there. On the CPU that is the same memory, touched only when used.
+ * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows
+ * at full context, at most a quarter of the free memory. So does the host memory to park in; else it is as large as the
+ * arena, at most a quarter of what is free there. On the CPU both are touched only when used.
  * Throws INVALID_OPTION or OUT_OF_MEMORY if a request of full context does not fit.
  */
 export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memory: FreeMemory): Sizes {

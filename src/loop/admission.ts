@@ -60,10 +60,12 @@ export class Admission {
       throw new EngineError('TOO_LONG', message);
     }
     if (length + requests > queueRequests) {
-      throw new EngineError('QUEUE_FULL', `queue: expected at most ${queueRequests} requests, got ${length} + ${requests}`);
+      const message = `queue: expected at most ${queueRequests} requests, got ${length} + ${requests}`;
+      throw new EngineError('QUEUE_FULL', message);
     }
     if (waiting + requests * promptTokens > queueTokens) {
-      const message = `queue: expected at most ${queueTokens} prompt tokens, got ${waiting} + ${requests * promptTokens}`;
+      const more = requests * promptTokens;
+      const message = `queue: expected at most ${queueTokens} prompt tokens, got ${waiting} + ${more}`;
       throw new EngineError('QUEUE_FULL', message);
     }
   }
@@ -75,9 +77,10 @@ export class Admission {
     const wish = tiled(request.limit);
     const slots = this.mode === 'reserve' ? wish : tiled(request.length);
     const needed = slots + (this.mode === 'reserve' ? 0 : spare);
-    if (this.arena.free < needed || !this.#place(request, slots, wish)) {
-      // With moves on their way there may be a place in the next tick.
-      if (this.arena.free < needed || !this.arena.moving) this.#refused = { request, slots };
+    const enough = this.arena.free >= needed;
+    if (!enough || !this.#place(request, slots, wish)) {
+      // If enough is free, once the pending moves are taken there may be a place.
+      if (!enough || !this.arena.moving) this.#refused = { request, slots };
       return undefined;
     }
     this.queue.take(request);
@@ -124,30 +127,29 @@ export class Admission {
   }
 
   /**
-   * For the one that was refused for want of memory: takes a span from those whose readers keep them waiting, else from
-   * those it outranks, one at a time, the last in turn first; none if all of them would not do. It may be that of the
-   * last active one: the refused one is admitted in its place.
+   * For the one that was refused for want of memory: takes the span of the first to give way to it, if all that do give
+   * way would do. It may be the last active one: the other is admitted in its place.
    */
   preemptFor(): void {
-    const refused = this.#refused;
-    if (refused === undefined) return;
-    const victims = this.#active().filter((one) => givesWay(one, refused.request));
-    const slots = victims.reduce((sum, { span }) => sum + span!.capacity, this.arena.free);
-    if (victims.length > 0 && slots >= refused.slots) this.preempt(first(victims));
+    if (this.#refused === undefined || this.mode === 'reserve') return;
+    const { request, slots } = this.#refused;
+    const active = this.#active();
+    let free = this.arena.free;
+    for (const one of active) if (givesWay(one, request)) free += one.span!.capacity;
+    const victim = firstToGiveWay(active, request);
+    if (victim !== undefined && free >= slots) this.preempt(victim);
   }
 
   /**
-   * When all rows are taken: one for the request of the pool that could take it now, by the same rule. Who had it keeps
-   * its span, and waits in the pool.
+   * When all rows are taken: for the request of the pool that could take one now, the row of the first to give way to
+   * it, which keeps its span and waits in the pool.
    */
   takeRow(): void {
     const { pool, batch } = this;
     if (batch.free > 0) return;
     const next = pool.next(batch.plan.room - batch.length + 1);
-    if (next === undefined) return;
-    const victims = batch.rows.filter((one) => !one.ending && givesWay(one, next));
-    if (victims.length === 0) return;
-    const victim = first(victims);
+    const victim = next === undefined ? undefined : firstToGiveWay(batch.rows, next);
+    if (victim === undefined) return;
     batch.retire(batch.rows.indexOf(victim));
     pool.add(victim);
     this.preemptions++;
@@ -155,8 +157,8 @@ export class Admission {
 
   /**
    * Back to its place in the queue, in front of its equals, to go on with exactly the same tokens: parked or, if that
-   * costs more or there is no host memory left, to be computed again. One that is being drawn is given that token there,
-   * in this same tick: before the next, in which it may be admitted again. What it parks holds the steps on their way.
+   * costs more or no host memory is left, to be computed again. One that is being drawn is given that token there, in
+   * this same tick: before the next, in which it may be admitted again. The device parks it after the steps on their way.
    */
   preempt(request: Request): void {
     const row = this.batch.rows.indexOf(request);
@@ -201,15 +203,24 @@ export class Admission {
   }
 }
 
-/** Whether what `one` has may be taken from it for `other`. */
+/** Whether what `one` has may be taken from it for `other`: its reader keeps it waiting, or it is outranked. */
 function givesWay(one: Request, other: Request): boolean {
-  return (one.held && !one.stalled) || other.outranks(one);
+  return !one.ending && (isHeld(one) || other.outranks(one));
 }
 
-/** Who is the first to give way: one that is held before others, the last in turn. */
-function first(victims: readonly Request[]): Request {
-  const held = victims.filter((one) => one.held && !one.stalled);
-  return (held.length > 0 ? held : victims).reduce(later);
+/** Who is held goes before who is not, and then the last in turn. */
+function firstToGiveWay(requests: readonly Request[], other: Request): Request | undefined {
+  let victim: Request | undefined;
+  for (const one of requests) {
+    if (!givesWay(one, other)) continue;
+    const sooner = victim === undefined || (isHeld(one) === isHeld(victim) ? later(one, victim) === one : isHeld(one));
+    if (sooner) victim = one;
+  }
+  return victim;
+}
+
+function isHeld(request: Request): boolean {
+  return request.held && !request.stalled;
 }
 
 /** Which of two goes when somebody must go. */

@@ -127,8 +127,8 @@ export class KvArena {
   }
 
   /**
-   * Out to host memory, if there is room for what it holds. Its slots in the arena are free at once: the move that reads
-   * them is pending, and until it is taken no other writes there.
+   * Out to host memory, if there is room for what it holds. Its slots in the arena are free at once: the move that
+   * reads them is pending, and until it is taken no other writes there.
    */
   park(span: Span): boolean {
     if (span.owner.computed === 0) return false;
@@ -146,7 +146,7 @@ export class KvArena {
     if (slots > this.#free) return false;
     const place = this.#search(span, slots);
     if (place === undefined) {
-      // Somebody's contents are read where its own would be written. They go now; its own can follow with the next plan.
+      // Whatever lies where its contents would is read in this plan. That goes now; they can follow in the next.
       const way = this.#search(undefined, slots);
       if (way !== undefined) this.#clear(way);
       return false;

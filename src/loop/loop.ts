@@ -127,7 +127,7 @@ export class Loop {
   #leaving = false; // something in queue, pool or batch is ending since retire last looked
   #ticking = false;
   #paused = false;
-  readonly #quiet: (() => void)[] = []; // called when no step is on its way
+  readonly #pausing: (() => void)[] = []; // wait until no step is on its way
   #failure: EngineError | undefined;
 
   constructor(native: NativeEngine, options: LoopOptions) {
@@ -156,7 +156,8 @@ export class Loop {
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
     this.batch = new Batch(rows, this.#next.plan);
     this.#costs = new MeasuredCosts(native.slotBytes);
-    const pays = (computed: number) => (preemptBy === undefined ? parkingPays(computed, this.#costs) : preemptBy === 'park');
+    const pays = (computed: number) =>
+      preemptBy === undefined ? parkingPays(computed, this.#costs) : preemptBy === 'park';
     this.admission = new Admission(options.admission, options, this.arena, this.queue, this.pool, this.batch, pays);
     this.#state = { admission: this.admission, pool: this.pool, batch: this.batch };
     this.#now = options.now ?? (() => performance.now());
@@ -197,12 +198,12 @@ export class Loop {
   pause(): Promise<void> {
     this.#paused = true;
     if (this.#underway === 0) return Promise.resolve();
-    return new Promise((resolve) => void this.#quiet.push(resolve));
+    return new Promise((resolve) => void this.#pausing.push(resolve));
   }
 
   resume(): void {
     this.#paused = false;
-    this.#hush();
+    this.#endPausing();
     this.#wake();
   }
 
@@ -223,11 +224,11 @@ export class Loop {
     for (const { plan } of this.#steps) plan.clear();
     this.#accepted = this.#asked;
     this.#announce();
-    this.#hush();
+    this.#endPausing();
     this.#wake();
   }
 
-  /** One iteration. A row freed by retire is refilled in the same tick. Sleeps while paused or every request is held. */
+  /** One iteration. A row freed by retire is refilled in the same tick. Sleeps while paused or everybody is held. */
   async tick(): Promise<void> {
     if (this.#ticking) throw new EngineError('INTERNAL', 'tick: expected the tick before to have ended');
     this.#ticking = true;
@@ -245,7 +246,7 @@ export class Loop {
       throw error;
     } finally {
       this.#ticking = false;
-      if (this.#underway === 0) this.#hush();
+      if (this.#underway === 0) this.#endPausing();
     }
   }
 
@@ -321,15 +322,15 @@ export class Loop {
     return preempted;
   }
 
-  /** Whether there is a step to take; it may have nothing but moves, that somebody waits for. */
+  /** Whether there is a step to take. One with nothing but moves is for who waits for the slots that they leave. */
   #plan(): boolean {
     this.policy.plan(this.#state);
     this.admission.unstall();
     return this.batch.plan.runCount > 0 || this.arena.moving;
   }
 
-  #hush(): void {
-    for (const resolve of this.#quiet.splice(0)) resolve();
+  #endPausing(): void {
+    for (const resolve of this.#pausing.splice(0)) resolve();
   }
 
   /** Asks the device for the step that has been planned; the next is planned in the memory of another. */

@@ -65,7 +65,9 @@ sizes('takes nine tenths of what the weights leave of a GPU', () => {
 });
 
 sizes('parks in as much as the arena has, at most a quarter of the free host memory, or what is asked for', () => {
-  const parked = (asked: object, freeBytes: number) => chooseSizes(model, { kvBytes: 128 * 8192, ...asked }, 3, cpu(freeBytes)).hostSlots;
+  const parked = (asked: object, freeBytes: number) => {
+    return chooseSizes(model, { kvBytes: 128 * 8192, ...asked }, 3, cpu(freeBytes)).hostSlots;
+  };
   assert.is(parked({}, 2 ** 40), 8192);
   assert.is(parked({}, 4 * 128 * 500), 448);
   assert.is(parked({}, 0), 0);

@@ -48,7 +48,9 @@ function computedTokens({ native }: Made): number {
 }
 
 const EVERY_WAY = (['relay', 'static'] as const).flatMap((policy) =>
-  [false, true].flatMap((overlap) => (['optimistic', 'reserve'] as const).map((admission) => ({ policy, overlap, admission }))),
+  [false, true].flatMap((overlap) =>
+    (['optimistic', 'reserve'] as const).map((admission) => ({ policy, overlap, admission })),
+  ),
 );
 
 for (const given of EVERY_WAY) {
