@@ -78,7 +78,8 @@ async function measure(name: string) {
   const longest = tiled(Math.max(...lengths));
   const company = ROWS * tiled(POSITION + 1);
   const engine = await loadAddon().load({
-    ...{ config, files, tensors, device: flags.device, isa: 'auto', threads: Number(flags.threads), graphs: true, checkLaunches: false },
+    ...{ config, files, tensors, device: flags.device, isa: 'auto', threads: Number(flags.threads) },
+    ...{ graphs: true, checkLaunches: false },
     ...{ weights: 'bf16', kv: 'bf16', slots: company + 2 * longest, hostSlots: longest, rows: ROWS },
     ...{ stepTokens: ROWS + CHUNK, context: config.context },
   });
@@ -88,7 +89,9 @@ async function measure(name: string) {
       return { offset: company, position: i * CHUNK, count: Math.min(CHUNK, length - i * CHUNK) };
     });
   // Memory is touched: the rows' own, what is computed, host memory, and where it comes back to.
-  for (let at = 0; at < POSITION; at += 1) await step(engine);
+  for (let row = 0; row < ROWS; row++) {
+    await step(engine, { offset: row * tiled(POSITION + 1), position: 0, count: POSITION });
+  }
   for (const chunk of chunks(longest)) await step(engine, chunk);
   await step(engine, undefined, [company, slots, longest]);
   await step(engine, undefined, [slots, company + longest, longest]);

@@ -158,7 +158,7 @@ export class Admission {
   /**
    * Back to its place in the queue, in front of its equals, to go on with exactly the same tokens: parked or, if that
    * costs more or no host memory is left, to be computed again. One that is being drawn is given that token there, in
-   * this same tick: before the next, in which it may be admitted again. The device parks it after the steps on their way.
+   * this same tick: before the next, in which it may be admitted again. What is parked has the steps on their way in it.
    */
   preempt(request: Request): void {
     const row = this.batch.rows.indexOf(request);
@@ -185,8 +185,8 @@ export class Admission {
   }
 
   /**
-   * Frees one span for `request`: of an ending row that only keeps its place, else of the last in turn, most recently
-   * admitted other; its own if all others come before it.
+   * Frees a span for `request`: of an ending row that only keeps its place, else of the last in turn, be it its own. Among
+   * equals that is the most recently admitted.
    */
   #makeRoom(request: Request): void {
     const { pool, batch } = this;
@@ -196,10 +196,10 @@ export class Admission {
       batch.retire(dead);
       return;
     }
-    const others = [...pool.requests, ...batch.rows].filter((one) => one !== request);
-    if (others.length === 0) throw new EngineError('INTERNAL', `request ${request.id}: alone, and the arena is full`);
-    const victim = others.reduce(later);
-    this.preempt(victim.turn < request.turn ? request : victim);
+    if (pool.length + batch.length === 1) {
+      throw new EngineError('INTERNAL', `request ${request.id}: alone, and the arena is full`);
+    }
+    this.preempt(this.#active().reduce(later));
   }
 }
 

@@ -139,6 +139,17 @@ for (const [how, end] of [
   });
 }
 
+preemption('a row whose next slots are still being parked waits for one step, and nobody else must go', async () => {
+  const it = make({ rows: 3, slots: 256, hostSlots: 256, preemptBy: 'park' });
+  const wanted = (id: number) => ({ prompt: [30, 20, 58][id]!, maxTokens: 70 });
+  const all = [0, 1, 2].map((id) => request(id, wanted(id)));
+  for (const one of all) it.loop.add(one);
+  await drain(it.loop);
+  await asAlone(all, wanted);
+  const { preemptions, idle } = it.loop.stats();
+  assert.equal([preemptions, idle.stallMs], [1, 1]);
+});
+
 preemption('a tick with nothing to run takes the moves that somebody waits for', async () => {
   const it = make({ rows: 2, slots: 128, hostSlots: 128, preemptBy: 'park' });
   const held = [1, 2].map((id) => request(id, { prompt: 20, maxTokens: 30 }));
@@ -156,7 +167,7 @@ preemption('a tick with nothing to run takes the moves that somebody waits for',
   assert.equal(left(it), NOTHING);
 });
 
-priority('an urgent request takes the row of the last in turn, which keeps its slots and goes on after it', async () => {
+priority('an urgent request takes the row of the last in turn, which keeps its slots and goes on later', async () => {
   for (const overlap of [false, true]) {
     const it = make({ rows: 2, chunkTokens: 64, overlap, hostSlots: 512 });
     const slow = [1, 2].map((id) => request(id, { prompt: 10, maxTokens: 40 }));
@@ -171,7 +182,7 @@ priority('an urgent request takes the row of the last in turn, which keeps its s
   }
 });
 
-priority('an urgent request takes memory as well, from the last in turn, though it be the last active one', async () => {
+priority('an urgent request takes memory from the last in turn, be it the last active one', async () => {
   const it = make({ rows: 2, slots: 256, hostSlots: 256, preemptBy: 'park' });
   const slow = request(1, { prompt: 120, maxTokens: 100 });
   it.loop.add(slow);
@@ -191,6 +202,18 @@ priority('nothing is taken if all that may be taken would not do', async () => {
   it.loop.add(request(3, { prompt: 190, maxTokens: 5, priority: 3 }));
   await drain(it.loop);
   assert.equal([it.finished.map(([id]) => id), it.loop.stats().preemptions], [[2, 1, 3], 0]);
+});
+
+priority('with spans reserved nobody loses one to an urgent request, only a row', async () => {
+  const it = make({ rows: 2, slots: 512, hostSlots: 512, preemptBy: 'park', admission: 'reserve' });
+  for (const id of [1, 2]) it.loop.add(request(id, { prompt: 100, maxTokens: 60 }));
+  for (let tick = 0; tick < 5; tick++) await it.loop.tick();
+  it.loop.add(request(3, { prompt: 100, maxTokens: 100, priority: 3 })); // no memory
+  await it.loop.tick();
+  assert.equal([it.loop.stats().queued, it.loop.stats().preemptions], [1, 0]);
+  it.loop.add(request(4, { prompt: 20, maxTokens: 20, priority: 4 }));
+  await drain(it.loop);
+  assert.equal([it.finished.map(([id]) => id), it.loop.stats().parks], [[4, 1, 2, 3], 0]);
 });
 
 priority('nobody gives way to an equal, nor to one that is half a level ahead', async () => {
