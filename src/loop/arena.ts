@@ -360,16 +360,11 @@ export class KvArena {
         const spanEnd = span.offset + span.capacity;
         const before = left.find((hole) => hole.end === span.offset);
         const after = left.find((hole) => hole.start === spanEnd);
-        // Its own slots it may write, unless a pending move of another reads what it has only just been given.
-        const low = start - span.capacity;
-        if (before !== undefined && span.offset < start && low >= before.start && this.#receives(span, low, evicted)) {
-          targets.set(span, (before.end = low));
-        } else if (
-          after !== undefined &&
-          spanEnd > end &&
-          after.end >= end + span.capacity &&
-          this.#receives(span, end, evicted)
-        ) {
+        if (before !== undefined && span.offset < start && start - before.start >= span.capacity) {
+          targets.set(span, (before.end = start - span.capacity));
+        } else if (after !== undefined && spanEnd > end && after.end - end >= span.capacity) {
+          // Upwards its contents come over its own empty end, which a pending move may still read.
+          if (!this.#receives(span, end, evicted)) continue;
           targets.set(span, end);
           after.start = end + span.capacity;
         }
