@@ -228,6 +228,28 @@ priority('nobody gives way to an equal, nor to one that is half a level ahead', 
   }
 });
 
+priority('no tick both admits and preempts, be it for memory or for rows', async () => {
+  for (const slots of [640, 4096]) {
+    const it = make({ rows: 6, slots, hostSlots: 2048, preemptBy: 'park' });
+    const all = Array.from({ length: 60 }, (_, id) => {
+      return request(id, { prompt: 5 + ((id * 37) % 120), maxTokens: 5 + ((id * 13) % 60), priority: (id * 7) % 5 });
+    });
+    let [both, preempted] = [0, 0];
+    for (let tick = 0; all.length > 0 || !it.loop.idle; tick++) {
+      if (tick % 10 === 0) for (const one of all.splice(0, 6)) it.loop.add(one);
+      if (it.loop.idle) continue;
+      const { admissions, preemptions } = it.loop.admission;
+      await it.loop.tick();
+      const more = it.loop.admission.preemptions - preemptions;
+      if (more > 0 && it.loop.admission.admissions > admissions) both++;
+      preempted += more;
+    }
+    assert.ok(preempted > 5, `${preempted}`);
+    assert.is(both, 0);
+    assert.equal([it.finished.length, left(it)], [60, NOTHING]);
+  }
+});
+
 priority('static takes no row from a batch that runs to completion', async () => {
   const it = make({ policy: 'static', rows: 2 });
   for (const id of [1, 2]) it.loop.add(request(id, { prompt: 10, maxTokens: 20 }));
