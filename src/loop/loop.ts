@@ -314,8 +314,10 @@ export class Loop {
     if (admission.preemptions === before) {
       const { admissions } = admission;
       this.policy.admit(this.#state);
-      if (admission.admissions === admissions) admission.preemptFor();
-      if (admission.admissions === admissions && !this.policy.keepsFinished) admission.takeRow();
+      if (admission.admissions === admissions) {
+        admission.preemptFor();
+        admission.takeRow();
+      }
     }
     const preempted = admission.preemptions > before;
     if (preempted) this.#leaving = true; // who was preempted may have been the last that finished rows were kept for

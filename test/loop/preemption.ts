@@ -150,6 +150,22 @@ preemption('a row whose next slots are still being parked waits for one step, an
   assert.equal([preemptions, idle.stallMs], [1, 1]);
 });
 
+preemption('a row that stands still for a step is not given to others, as that of a held request would be', async () => {
+  for (const taken of [false, true]) {
+    const it = make({ rows: 1 });
+    const one = request(1, { prompt: 10, maxTokens: 20 });
+    it.loop.add(one);
+    await it.loop.tick();
+    it.loop.add(request(2, { prompt: 90, maxTokens: 20 })); // three chunks, with nothing beside them
+    if (taken) one.held = true;
+    else one.stalled = true;
+    for (let tick = 0; tick < 3; tick++) await it.loop.tick();
+    assert.is(it.loop.stats().preemptions, taken ? 1 : 0);
+    one.stalled = one.held = false;
+    await drain(it.loop);
+  }
+});
+
 preemption('a tick with nothing to run takes the moves that somebody waits for', async () => {
   const it = make({ rows: 2, slots: 128, hostSlots: 128, preemptBy: 'park' });
   const held = [1, 2].map((id) => request(id, { prompt: 20, maxTokens: 30 }));
@@ -244,7 +260,7 @@ priority('no tick both admits and preempts, be it for memory or for rows', async
       if (more > 0 && it.loop.admission.admissions > admissions) both++;
       preempted += more;
     }
-    assert.ok(preempted > 5, `${preempted}`);
+    assert.ok(preempted > 0, `${preempted}`);
     assert.is(both, 0);
     assert.equal([it.finished.length, left(it)], [60, NOTHING]);
   }
