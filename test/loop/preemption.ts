@@ -183,6 +183,31 @@ preemption('a tick with nothing to run takes the moves that somebody waits for',
   assert.equal(left(it), NOTHING);
 });
 
+preemption('requests whose readers are behind give way where enough is free, but in pieces', async () => {
+  const it = make({ rows: 4, slots: 384, hostSlots: 384, preemptBy: 'park', check: false }); // the fillers have no owner
+  const fillers = Array.from({ length: 6 }, () => it.loop.arena.allocate({ computed: 0 }, 64)!);
+  const clear = (...tiles: number[]) => {
+    for (const one of fillers) if (tiles.includes(one.offset / 64)) it.loop.arena.release(one);
+  };
+  const held: Request[] = [];
+  for (const tiles of [[1, 2], [3, 4]]) {
+    clear(...tiles);
+    held.push(request(held.length, { prompt: 100, maxTokens: 20 }));
+    it.loop.add(held.at(-1)!);
+    await it.loop.tick();
+  }
+  clear(0, 5);
+  assert.equal([held.map(({ span }) => span?.offset), it.loop.arena.free], [[64, 192], 128]);
+  for (const one of held) one.held = true;
+  const third = request(3, { prompt: 100, maxTokens: 3 });
+  it.loop.add(third);
+  for (let tick = 0; tick < 10 && !third.finished; tick++) await it.loop.tick();
+  assert.equal([third.finished, it.loop.stats().parks], [true, 1]);
+  for (const one of held) one.held = false;
+  await drain(it.loop);
+  await asAlone(held, () => ({ prompt: 100, maxTokens: 20 }));
+});
+
 priority('an urgent request takes the row of the last in turn, which keeps its slots and goes on later', async () => {
   for (const overlap of [false, true]) {
     const it = make({ rows: 2, chunkTokens: 64, overlap, hostSlots: 512 });
