@@ -184,25 +184,25 @@ preemption('a tick with nothing to run takes the moves that somebody waits for',
 });
 
 preemption('requests whose readers are behind give way where enough is free, but in pieces', async () => {
-  const it = make({ rows: 4, slots: 384, hostSlots: 384, preemptBy: 'park', check: false }); // the fillers have no owner
-  const fillers = Array.from({ length: 6 }, () => it.loop.arena.allocate({ computed: 0 }, 64)!);
+  const it = make({ slots: 512, hostSlots: 512, preemptBy: 'park', check: false }); // the fillers have no owner
+  const fillers = Array.from({ length: 8 }, () => it.loop.arena.allocate({ computed: 0 }, 64)!);
   const clear = (...tiles: number[]) => {
     for (const one of fillers) if (tiles.includes(one.offset / 64)) it.loop.arena.release(one);
   };
   const held: Request[] = [];
-  for (const tiles of [[1, 2], [3, 4]]) {
+  for (const tiles of [[1, 2], [3, 4], [5, 6]]) {
     clear(...tiles);
     held.push(request(held.length, { prompt: 100, maxTokens: 20 }));
     it.loop.add(held.at(-1)!);
     await it.loop.tick();
   }
-  clear(0, 5);
-  assert.equal([held.map(({ span }) => span?.offset), it.loop.arena.free], [[64, 192], 128]);
+  clear(0, 7);
+  assert.equal([held.map(({ span }) => span?.offset), it.loop.arena.free], [[64, 192, 320], 128]);
   for (const one of held) one.held = true;
-  const third = request(3, { prompt: 100, maxTokens: 3 });
-  it.loop.add(third);
-  for (let tick = 0; tick < 10 && !third.finished; tick++) await it.loop.tick();
-  assert.equal([third.finished, it.loop.stats().parks], [true, 1]);
+  const last = request(3, { prompt: 100, maxTokens: 3 });
+  it.loop.add(last);
+  for (let tick = 0; tick < 10 && !last.finished; tick++) await it.loop.tick();
+  assert.equal([last.finished, it.loop.stats().parks], [true, 1]);
   for (const one of held) one.held = false;
   await drain(it.loop);
   await asAlone(held, () => ({ prompt: 100, maxTokens: 20 }));
