@@ -3,9 +3,13 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { EngineParts } from '../src/engine.ts';
 import { Engine } from '../src/engine.ts';
+import { Generation, Run } from '../src/engine/run.ts';
 import { EngineError } from '../src/errors.ts';
+import { Request } from '../src/loop/request.ts';
+import { GREEDY } from '../src/native.ts';
 import type { RequestOptions } from '../src/options.ts';
 import { ChatTemplate } from '../src/text/chat-template.ts';
+import { Output } from '../src/text/output.ts';
 import { Tokenizer } from '../src/text/tokenizer.ts';
 import { FakeEngine } from './fake/engine.ts';
 import { readTokenizer, TALES } from './fake/tokenizers.ts';
@@ -457,6 +461,21 @@ engine('holds a request whose reader is 256 tokens behind, until half of them ar
   await one.close();
 });
 
+engine('holds a request also in a step for which it stands still', () => {
+  const prompt = { prompt: [1], maxTokens: 1, minTokens: 0, stopTokens: new Set<number>(), sampling: GREEDY };
+  const request = new Request(1, prompt);
+  const generation = new Generation(0, request, new Output(tokenizer.detokenizer(), []), false);
+  const { engine: one, native } = make();
+  const held = new Run(native, 1, [generation], () => {});
+  request.stalled = true;
+  held.hold(true);
+  request.stalled = false;
+  assert.is(request.held, true);
+  held.hold(false);
+  assert.is(request.held, false);
+  return one.close();
+});
+
 engine('ends the request when the reader leaves, at any chunk', async () => {
   for (let chunks = 1; chunks < 8; chunks++) {
     const { engine: one } = make();
@@ -500,13 +519,15 @@ engine('serves several reads asked for at once, in order', async () => {
 for (const overlap of [false, true]) {
   const how = overlap ? ', steps overlapping' : '';
   engine(`closes while streaming${how}: the running step ends, what is left is refused with CLOSED`, async () => {
-    for (let moment = 0; moment < 6; moment++) {
+    for (let moment = 0; moment < 12; moment++) {
       const { engine: one, native } = make({ rows: 2, loop: { overlap } });
+      const closingStep = moment >> 1;
       let running = false;
       let closing: Promise<void> | undefined;
       native.during = async (step) => {
         running = true;
-        if (step === moment) closing = one.close();
+        if (moment % 2 === 1) await turn(); // the next step is queued by then
+        if (step === closingStep) closing = one.close();
         await turn();
         assert.not.ok(native.closed, 'closed under a running step');
         running = false;
@@ -515,7 +536,7 @@ for (const overlap of [false, true]) {
       assert.equal(await Promise.all(codes), ['CLOSED', 'CLOSED', 'CLOSED', 'CLOSED']);
       await closing;
       assert.ok(native.closed && !running);
-      assert.is(native.plans.length, moment + 1);
+      assert.is(native.plans.length, closingStep + 1);
       assert.ok(isEmpty(one));
     }
   });
