@@ -420,6 +420,7 @@ loop('counts rows that a policy leaves out of a step as stalled', async () => {
   const relay = it.loop.policy;
   const alternating: Policy = {
     keepsFinished: false,
+    givesWay: true,
     admit: (state: LoopState) => relay.admit(state),
     plan: ({ batch, pool }: LoopState) => {
       const { plan } = batch;
