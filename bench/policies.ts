@@ -23,6 +23,7 @@ import type { ShapeName } from './shapes.ts';
 import { synthesize } from './synthesize.ts';
 
 type Contender = Pick<LoopOptions, 'policy' | 'rules' | 'targetItlMs'>;
+type Learnt = Contender & { readonly stepTime: StepTime };
 
 /** Relay without what its rules bring: the constant chunks it had first, and then with one rule after the other. */
 const ABLATION: Readonly<Record<string, Contender>> = {
@@ -92,7 +93,8 @@ interface Reading {
   tokens: readonly number[];
 }
 
-async function play({ engine, vocabulary, stepTokens }: Loaded, how: Contender & { readonly stepTime: StepTime }, lengths: readonly WorkloadRequest[]) {
+async function play(loaded: Loaded, how: Learnt, lengths: readonly WorkloadRequest[]) {
+  const { engine, vocabulary, stepTokens } = loaded;
   const uniform = generator(seed);
   const readings: Reading[] = [];
   const loop = new Loop(engine, {
