@@ -48,6 +48,7 @@ const { values: flags } = parseArgs({
     slots: { type: 'string' }, // of the arena; by default room for all rows at full context
     rate: { type: 'string' }, // requests/s
     ttft: { type: 'string', default: 'Infinity' }, // ms, for goodput
+    threads: { type: 'string', default: '0' },
     early: { type: 'boolean', default: false }, // outputs end before their maxTokens, as by stop tokens
     rounds: { type: 'string', default: '3' },
     seed: { type: 'string', default: '1' },
@@ -82,7 +83,7 @@ async function load(model: string): Promise<Loaded> {
   const memory = { freeBytes: 2 ** 33, gpu: false };
   const sizes = chooseSizes({ config, storedType }, { maxContext: context }, rows, memory);
   const slots = flags.slots === undefined ? sizes.slots : Number(flags.slots);
-  const place = { device: 'cpu', isa: 'auto', threads: 0, graphs: true, checkLaunches: false };
+  const place = { device: 'cpu', isa: 'auto', threads: Number(flags.threads), graphs: true, checkLaunches: false };
   const engine = await loadAddon().load({ config, files, tensors, ...place, ...sizes, slots, rows });
   return { engine, vocabulary: config.vocabulary, stepTokens: sizes.stepTokens };
 }
