@@ -83,8 +83,9 @@ async function load(model: string): Promise<Loaded> {
   const memory = { freeBytes: 2 ** 33, gpu: false };
   const sizes = chooseSizes({ config, storedType }, { maxContext: context }, rows, memory);
   const slots = flags.slots === undefined ? sizes.slots : Number(flags.slots);
-  const place = { device: 'cpu', isa: 'auto', threads: Number(flags.threads), graphs: true, checkLaunches: false };
-  const engine = await loadAddon().load({ config, files, tensors, ...place, ...sizes, slots, rows });
+  const place = { device: 'cpu', isa: 'auto', threads: Number(flags.threads) };
+  const unused = { graphs: true, cublasLt: '', checkLaunches: false }; // options of GPUs
+  const engine = await loadAddon().load({ config, files, tensors, ...place, ...unused, ...sizes, slots, rows });
   return { engine, vocabulary: config.vocabulary, stepTokens: sizes.stepTokens };
 }
 

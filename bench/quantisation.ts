@@ -56,6 +56,7 @@ async function likelihood(load: { weights: string; files: readonly string[]; ten
     threads: 0,
     graphs: true,
     checkLaunches: false,
+    cublasLt: '',
     kv: load.weights === 'f32' ? 'f32' : 'bf16',
     slots: ROWS * span,
     hostSlots: 0,

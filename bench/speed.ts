@@ -77,7 +77,7 @@ async function measure(shape: ShapeName, weights: string) {
   const rows = Math.max(...rowCounts);
   const threads = Number(flags.threads);
   const load = performance.now();
-  const limits = { slots: rows * SPAN, hostSlots: 0, rows, stepTokens: PREFILL, context: SPAN, threads, graphs: true, checkLaunches: false };
+  const limits = { slots: rows * SPAN, hostSlots: 0, rows, stepTokens: PREFILL, context: SPAN, threads, graphs: true, checkLaunches: false, cublasLt: '' };
   const engine = await addon.load({ config, files, tensors, device: 'cpu', isa: flags.isa, weights, kv: 'bf16', ...limits });
   const loadSeconds = (performance.now() - load) / 1000;
   const { vocabulary } = config;

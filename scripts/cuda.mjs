@@ -72,6 +72,8 @@ function checkKernels(log) {
     const [most] = own.toSorted((a, b) => b.registers - a.registers);
     console.log(`     ${target}: ${own.length} kernels, at most ${most.registers} registers (${most.name})`);
   }
+  // ptxas says so where it waits for each product before the next.
+  note('no kernel has its wgmma serialised', !/wgmma\S* instructions are serialized/.test(log));
   const spilling = kernels.filter(({ spilled }) => spilled > 0);
   for (const { name, target, spilled } of spilling) {
     const [, reason] = [...SPILLS].find(([part]) => name.includes(part)) ?? [];

@@ -1,7 +1,7 @@
 // npm run test:emulator [part ...]: the CUDA backend on the processor, in parts:
 //
 //   plain     the faults that the emulator must notice, every operation's cases in every order of threads and copies,
-//             the addon as device cuda-emu, and the law of numerics on it
+//             the addon as device cuda-emu, and the law of numerics on it; a library that stands in for cuBLASLt
 //   address   faults and cases under AddressSanitizer and UndefinedBehaviorSanitizer
 //   thread    faults and cases under ThreadSanitizer, as a check for races
 //   mutants   every barrier and wait deleted in turn: each must be noticed
@@ -15,8 +15,13 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const counts = { passed: 0, failed: 0, skipped: 0 };
 const parts = { plain, address: () => sanitized('address'), thread: () => sanitized('thread'), mutants };
 
-/** Everything, and what is another kernel on 9.0: the matrix products. */
-const CASES = [['cuda-emu:8.0', '*'], ['cuda-emu', 'matmul*']];
+/** Everything, and what is another kernel on 9.0: matrix products and attention. Products of bf16 once more, by a library. */
+const CASES = [
+  ['cuda-emu:8.0', '*'],
+  ['cuda-emu', 'matmul*'],
+  ['cuda-emu', 'attention*'],
+  ['cuda-emu', 'matmul*', '*bf16*'],
+];
 /** A schedule that hides as little as any: the sanitizers do not depend on it. ThreadSanitizer is too slow for all. */
 const SANITIZED = {
   address: ['--schedule', 'random', '--async', 'deferred'],
@@ -76,14 +81,15 @@ async function build(name, sanitize, targets) {
 
 /** In every order of threads and copies, unless `options` name one: a case has the same bits in all of them. */
 function casesOf(folder, options = [], env = {}) {
-  return CASES.map(([device, op]) => () => {
+  return CASES.map(([device, op, byLibrary]) => () => {
     const args = ['test', '--quick', '--device', device, '--op', op, ...options];
-    return counted(`cases of ${op} on ${device}`, join(folder, 'ops'), args, env);
+    if (byLibrary) args.push('--case', byLibrary, '--cublaslt', join(folder, 'build', 'Release', 'cublaslt.so'));
+    return counted(`cases of ${op} on ${device}${byLibrary ? ' by a library' : ''}`, join(folder, 'ops'), args, env);
   });
 }
 
 async function plain() {
-  const folder = await build('Emulator', 'off', ['baton', 'ops', 'bugs']);
+  const folder = await build('Emulator', 'off', ['baton', 'ops', 'bugs', 'libraries']);
   if (folder === undefined) return;
   const node = (name, ...args) => () => {
     return counted(name, process.execPath, ['--import', 'tsx', ...args], { BATON_LLM_PREBUILD: folder });
@@ -98,7 +104,7 @@ async function plain() {
 }
 
 async function sanitized(kind) {
-  const folder = await build(`Emulator-${kind}`, kind, ['ops', 'bugs']);
+  const folder = await build(`Emulator-${kind}`, kind, ['ops', 'bugs', 'cublaslt']);
   if (folder === undefined) return;
   // The emulator counts what is not given back, and a driver's memory belongs to the process.
   const env = { ASAN_OPTIONS: 'detect_leaks=0:halt_on_error=1', UBSAN_OPTIONS: 'halt_on_error=1', TSAN_OPTIONS: 'halt_on_error=1:atexit_sleep_ms=0' };

@@ -42,6 +42,11 @@ const FACTS =
   'name driver_version compute_cap memory.total memory.used clocks.sm clocks.max.sm clocks.mem clocks.max.mem ' +
   'power.limit temperature.gpu ecc.mode.current mig.mode.current';
 
+/** Versions, and the cuBLASLt that PyTorch brought: what our products are held against where torch_bar.py runs. */
+const PYTHON_FACTS = `import torch, transformers
+library = [line.split()[-1] for line in open("/proc/self/maps") if "/libcublasLt.so" in line]
+print(torch.__version__, transformers.__version__, *library[:1])`;
+
 const root = fileURLToPath(new URL('..', import.meta.url));
 const values = readFlags();
 const { smoke, seed } = values;
@@ -187,13 +192,14 @@ function judge({ code, cut, output, data }) {
 
 async function environment() {
   const nvcc = await ask('nvcc', '--version');
-  const python = await ask('python3', '-c', 'import torch, transformers as t; print(torch.__version__, t.__version__)');
-  const [torch, transformers] = python === undefined ? [] : lastLine(python).split(' ');
+  const python = await ask('python3', '-c', PYTHON_FACTS);
+  const [torch, transformers, torchLibrary] = python === undefined ? [] : lastLine(python).split(' ');
   const data = {
     gpu,
     nvcc: nvcc && /release (\S+),/.exec(nvcc)?.[1],
     torch,
     transformers,
+    torchLibrary,
     glibc: process.report.getReport().header.glibcVersionRuntime,
     node: process.version,
     rebuilt: false,
@@ -312,7 +318,10 @@ async function endToEnd(limit) {
 
 /** Of each op the table has its longest case: the short ones measure launches. */
 async function kernels(limit) {
-  const { data, output, code, cut } = await ops('bench', smoke ? ['--quick'] : [], limit);
+  const args = smoke ? ['--quick'] : [];
+  const library = phases.environment?.data?.torchLibrary;
+  if (onGpu && library !== undefined) args.push('--cublaslt', library);
+  const { data, output, code, cut } = await ops('bench', args, limit);
   if (data?.results === undefined) throw new Error(lastLine(output));
   const [, failed = '0', skipped = '0'] = /^\d+ timed, (\d+) failed, (\d+) skipped$/m.exec(output) ?? [];
   const longest = new Map();
@@ -323,6 +332,12 @@ async function kernels(limit) {
     const share = Number.isFinite(shareOfCeiling) ? `, ${(100 * shareOfCeiling).toFixed(1)} % of ${ceiling}` : '';
     return `${op}, ${name}: ${microseconds.toFixed(1)} µs${share}`;
   });
+  const ratios = data.results.map(({ ratioToLibrary }) => ratioToLibrary).filter(Number.isFinite);
+  ratios.sort((a, b) => a - b);
+  if (ratios.length > 0) {
+    const [least, middle, most] = [0, ratios.length >> 1, ratios.length - 1].map((i) => ratios[i].toFixed(2));
+    figures.push(`${ratios.length} products take ${middle} x the time of ${data.library.name}, ${least} to ${most}`);
+  } else if (onGpu) figures.push(`no library to compare products with: ${data.library.reason}`);
   const problem = Number(failed) > 0 || (code !== 0 && !cut) ? lastLine(output) : undefined;
   return { note: lastLine(output), problem, cut: cut || Number(skipped) > 0, data, figures };
 }

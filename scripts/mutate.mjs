@@ -33,11 +33,11 @@ const TREE = join(options.out, 'native');
 const LEFT_ALONE = ['mma.cuh', 'hopper.cuh', 'ceiling.cu'];
 const BARRIER = new RegExp(
   String.raw`\b(?:__syncthreads\(\)|__syncwarp\([^;()]*\)|(?:copy_async_wait|products_wait)<[^;]*>\(\)|` +
-    String.raw`products_fence\(\)|barrier_init_fence\(\)|barrier_wait\([^;]*\)|` +
+    String.raw`products_fence\(\)|tiles_fence\(\)|barrier_init_fence\(\)|barrier_wait\([^;]*\)|` +
     String.raw`(?:(?:CUDA_CHECK|check)\()?cuda(?:Stream|Event|Device)(?:Synchronize|WaitEvent)\([^;]*\));`,
   'g',
 );
-/** Both of the backend's ways to multiply, and how a plain run and a race check are scheduled, the likeliest first. */
+/** Both of the backend's ways to multiply and to attend, and how a plain run and a race check are scheduled, the likeliest first. */
 const DEVICES = ['cuda-emu', 'cuda-emu:8.0'];
 const PLAIN = [['forward', 'deferred'], ['reverse', 'eager'], ['random', 'deferred']];
 const RACES = [['forward', 'eager']];
@@ -218,7 +218,8 @@ async function survey(program) {
   const { output } = await run(program, ['list']);
   const rows = output.split('\n').slice(1).map((line) => /^(\S+) +quick +\S+ +\S+ {2}(.*)$/.exec(line));
   const wanted = DEVICES.flatMap((device) => rows.filter(Boolean).map(([, op, name]) => ({ device, op, name })));
-  const cases = wanted.filter(({ device, op }) => device === DEVICES[0] || op.startsWith('matmul'));
+  const isOther = ({ op, name }) => /^(matmul|attention)/.test(op) && !name.endsWith('f32'); // than on the first device
+  const cases = wanted.filter((one) => one.device === DEVICES[0] || isOther(one));
   await forEach(cases, async (one) => {
     const args = ['test', '--quick', '--seed', '1', '--device', one.device, '--op', one.op, '--case', one.name];
     const begin = performance.now();

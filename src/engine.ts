@@ -84,7 +84,7 @@ export class Engine {
    * const engine = await Engine.load('models/tales', { rows: 8, onProgress: (share) => console.log(share) });
    */
   static async load(folder: string, options: LoadOptions = {}, hooks: EngineHooks = {}): Promise<Engine> {
-    const { device, threads, isa, noGraph, sync, check, trace, preemptEvery } = env;
+    const { device, threads, isa, noGraph, sync, cublasLt, check, trace, preemptEvery } = env;
     const values = { ...readLoadOptions({ device, threads, isa }), ...readLoadOptions(options) };
     const model = await openModel(folder);
     const tokenizer = new Tokenizer(model.tokenizer);
@@ -107,6 +107,7 @@ export class Engine {
         threads: values.threads ?? 0,
         graphs: !noGraph,
         checkLaunches: sync,
+        cublasLt,
         ...sizes,
         rows,
         onProgress: values.onProgress,

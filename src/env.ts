@@ -15,6 +15,8 @@ export interface Env {
   readonly noGraph: boolean;
   /** BATON_SYNC=1: the GPU is waited for after every launch, so that an error names its operation. */
   readonly sync: boolean;
+  /** BATON_CUBLASLT: the library for large products on a GPU, as `NativeLoad` names it. The law of numerics then fails. */
+  readonly cublasLt: string;
   /** BATON_CHECK=1: every invariant after every tick. */
   readonly check: boolean;
   /** BATON_TRACE=1: one line per tick on stderr. */
@@ -46,6 +48,10 @@ export function readEnv(variables: Variables = process.env): Env {
     },
     get sync() {
       return flag(variables, 'BATON_SYNC');
+    },
+    get cublasLt() {
+      const value = text(variables, 'BATON_CUBLASLT') ?? '0';
+      return value === '0' ? '' : value === '1' ? 'auto' : value;
     },
     get check() {
       return flag(variables, 'BATON_CHECK');

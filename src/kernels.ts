@@ -90,6 +90,7 @@ export class Device {
       threads: 1,
       graphs: true,
       checkLaunches: false,
+      cublasLt: '',
       weights: 'f32',
       kv: 'f32',
       slots: 4096,

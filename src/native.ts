@@ -169,6 +169,7 @@ export interface NativeLoad {
   readonly threads: number; // of the CPU; 0: as many as there are free cores
   readonly graphs: boolean; // of a GPU: replay recorded decode steps
   readonly checkLaunches: boolean; // of a GPU: wait after every launch, so that an error names its operation
+  readonly cublasLt: string; // of a GPU, for large products: '' none, 'auto' what the loader finds, else its path
   readonly weights: string; // 'f32' | 'bf16' | 'int8'
   readonly kv: string; // 'f32' | 'bf16'
   readonly slots: number; // of the arena, a multiple of 64

@@ -4,7 +4,7 @@ import { EngineError } from './errors.ts';
 /** Devices, number formats and rules that this build knows. */
 export const WEIGHTS = ['auto', 'f32', 'bf16', 'int8'] as const;
 export const KV = ['auto', 'f32', 'bf16'] as const;
-export const POLICIES = ['relay', 'static'] as const;
+export const POLICIES = ['relay', 'baton-pd', 'baton', 'orca', 'static'] as const;
 export const ADMISSIONS = ['optimistic', 'reserve'] as const;
 export const ISAS = ['auto', 'amx', 'avx512', 'avx2', 'scalar'] as const;
 
@@ -46,7 +46,7 @@ export interface LoadOptions {
   readonly rows?: number;
   /** Threads of the CPU backend. 0 (default): as many as there are free cores. */
   readonly threads?: number;
-  /** The rule that plans each step. Default `relay`. */
+  /** The rule that plans each step: `relay` (default), or one of the others, which are there to compare it with. */
   readonly policy?: (typeof POLICIES)[number];
   /** `optimistic` (default) gives a request memory as it grows, `reserve` for its whole length at once. */
   readonly admission?: (typeof ADMISSIONS)[number];

@@ -52,6 +52,7 @@ docs('every link between the pages leads somewhere', () => {
     'docs/errors.md',
     'docs/env.md',
     'docs/models.md',
+    'docs/simulator.md',
   ]) {
     for (const [, target] of read(page).matchAll(/\]\(((?!https?:)[^)#]+)\)/g)) {
       const folder = page.startsWith('docs/') ? 'docs/' : '';

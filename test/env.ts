@@ -6,7 +6,7 @@ import { EngineError } from '../src/errors.ts';
 const env = suite('env');
 
 env('is all defaults where nothing is set, or set to nothing', () => {
-  const names = ['DEVICE', 'THREADS', 'ISA', 'CHECK', 'TRACE', 'DEBUG', 'PREEMPT_EVERY'].map((name) => `BATON_${name}`);
+  const names = ['DEVICE', 'THREADS', 'ISA', 'CUBLASLT', 'CHECK', 'TRACE', 'DEBUG', 'PREEMPT_EVERY'].map((name) => `BATON_${name}`);
   const empty = Object.fromEntries([...names, 'NO_COLOR'].map((name) => [name, '']));
   const expected = {
     device: undefined,
@@ -14,6 +14,7 @@ env('is all defaults where nothing is set, or set to nothing', () => {
     isa: undefined,
     noGraph: false,
     sync: false,
+    cublasLt: '',
     check: false,
     trace: false,
     debug: false,
@@ -31,16 +32,19 @@ env('reads what is set', () => {
     BATON_ISA: 'avx2',
     BATON_NO_GRAPH: '1',
     BATON_SYNC: '1',
+    BATON_CUBLASLT: '1',
     BATON_CHECK: '1',
     BATON_TRACE: '0',
     BATON_DEBUG: '1',
     BATON_PREEMPT_EVERY: '7',
     NO_COLOR: 'yes',
   });
-  const switches = { noGraph: true, sync: true, check: true, trace: false, debug: true, preemptEvery: 7, noColor: true };
+  const switches = { noGraph: true, sync: true, cublasLt: 'auto', check: true, trace: false, debug: true, preemptEvery: 7, noColor: true };
   const expected = { device: 'cpu', threads: 4, isa: 'avx2', ...switches };
   assert.equal({ ...set }, expected);
   assert.is(readEnv({ BATON_DEVICE: 'cuda:1' }).device, 'cuda:1');
+  assert.is(readEnv({ BATON_CUBLASLT: '0' }).cublasLt, '');
+  assert.is(readEnv({ BATON_CUBLASLT: 'libs/libcublasLt.so' }).cublasLt, 'libs/libcublasLt.so');
 });
 
 const WRONG: readonly [string, string, 'device' | 'threads' | 'isa' | 'check'][] = [

@@ -12,7 +12,7 @@ import * as assert from 'uvu/assert';
 import type { ShapeName } from '../bench/shapes.ts';
 import { synthesize } from '../bench/synthesize.ts';
 import { loadAddon } from '../src/addon.ts';
-import { Loop, type LoopOptions } from '../src/loop/loop.ts';
+import { Loop, type LoopOptions, POLICY_NAMES } from '../src/loop/loop.ts';
 import { Request } from '../src/loop/request.ts';
 import { openModel } from '../src/model/load.ts';
 import type { NativeEngine, NativeLoad, Sampling } from '../src/native.ts';
@@ -125,7 +125,7 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
     const which = schedule % shapes.length;
     const { config, files, tensors } = models[which]!;
     const load = (limits: Pick<NativeLoad, 'slots' | 'rows' | 'stepTokens' | 'threads' | 'graphs'>) => {
-      const place = { device, isa: device === 'cpu' ? isa : 'auto', weights, kv, checkLaunches: false, hostSlots: 0 };
+      const place = { device, isa: device === 'cpu' ? isa : 'auto', weights, kv, checkLaunches: false, cublasLt: '', hostSlots: 0 };
       return addon.load({ config, files, tensors, ...place, context: CONTEXT, ...limits });
     };
     const ids = [...new Set(Array.from({ length: 4 * count }, () => draw(SOLO_REQUESTS)))].slice(0, count);
@@ -144,7 +144,7 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
       rows,
       stepTokens: rows + 8 + draw(400),
       chunkTokens: 1 + draw(128),
-      policy: draw(5) === 0 ? ('static' as const) : ('relay' as const),
+      policy: draw(2) === 0 ? ('relay' as const) : POLICY_NAMES[draw(POLICY_NAMES.length)]!,
       admission: draw(3) === 0 ? ('reserve' as const) : ('optimistic' as const),
       preemptEvery: draw(4) === 0 ? 5 + draw(40) : 0,
       overlap: draw(2) === 0,

@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EngineError } from '../src/errors.ts';
-import { nearestName, readLoadOptions, readRequestOptions } from '../src/options.ts';
+import { POLICY_NAMES } from '../src/loop/loop.ts';
+import { nearestName, POLICIES, readLoadOptions, readRequestOptions } from '../src/options.ts';
 
 const options = suite('Options');
 
@@ -54,7 +55,8 @@ options('takes an inter-token target above 0, Infinity among them', () => {
 });
 
 options('says which policies and devices there are', () => {
-  refused(load({ policy: 'orca' }), /policy: expected one of relay, static, got "orca"/);
+  refused(load({ policy: 'fifo' }), /policy: expected one of relay, baton-pd, baton, orca, static, got "fifo"/);
+  assert.equal(POLICIES, POLICY_NAMES);
   assert.is(readLoadOptions({ device: 'cuda:1' }).device, 'cuda:1');
   refused(load({ device: 'tpu' }), /device: expected auto, cpu, cuda or cuda:N, got "tpu"/);
   refused(load({ device: 'cuda:' }), /device: expected auto/);

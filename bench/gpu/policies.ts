@@ -123,6 +123,7 @@ async function load(config: ModelConfig, folder: string): Promise<Loaded> {
     threads: 0,
     graphs: true,
     checkLaunches: false,
+    cublasLt: '',
     rows,
     ...sizes,
   });

@@ -283,6 +283,7 @@ DeviceArguments read_device(Napi::Object options) {
                             integer("threads", 0, kMostThreads),
                             read_boolean(options.Get("graphs"), "graphs"),
                             read_boolean(options.Get("checkLaunches"), "checkLaunches"),
+                            read_text(options.Get("cublasLt"), "cublasLt"),
                             {}};
   BackendOptions& backend = arguments.backend;
   backend.config = read_config(options.Get("config"));

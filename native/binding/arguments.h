@@ -64,10 +64,11 @@ class ResultArguments {
 
 struct DeviceArguments {
   std::string device;
-  std::string isa;      // of the processor
-  int32_t threads;      // of the processor
-  bool graphs;          // of a GPU
-  bool check_launches;  // of a GPU
+  std::string isa;       // of the processor
+  int32_t threads;       // of the processor
+  bool graphs;           // of a GPU
+  bool check_launches;   // of a GPU
+  std::string cublaslt;  // of a GPU
   BackendOptions backend;
 };
 

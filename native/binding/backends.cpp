@@ -59,7 +59,10 @@ int32_t require_number(const std::string& device) {
 }
 
 MadeBackend make_cuda(const DeviceArguments& arguments, int32_t number) {
-  auto backend = cuda::make_backend(arguments.backend, {number, arguments.graphs, arguments.check_launches});
+  auto backend = cuda::make_backend(arguments.backend, {.device = number,
+                                                        .graphs = arguments.graphs,
+                                                        .check_launches = arguments.check_launches,
+                                                        .cublaslt = arguments.cublaslt});
   const cuda::CudaDevice device = cuda::find_devices().devices[size_t(number)];
   return {std::move(backend), kCuda + (":" + std::to_string(number)),
           "sm_" + std::to_string(10 * device.major + device.minor), 0};

@@ -155,7 +155,8 @@ Napi::Value Engine::step(const Napi::CallbackInfo& info) {
         [step](Napi::Env env) {
           step->result.write(step->target.Value(), step->plan.view().runs);
           return env.Undefined();
-        });
+        },
+        [this](bool wait) { return model_->take(wait); });
   });
 }
 

@@ -1,8 +1,18 @@
 #include "binding/engine_thread.h"
 
+#include <chrono>
+
 #include "binding/errors.h"
+#include "core/backend.h"
 
 namespace baton {
+
+namespace {
+
+// Between two looks at a device that computes while no further job is there: a fraction of a step.
+constexpr auto kPoll = std::chrono::microseconds(50);
+
+}  // namespace
 
 EngineThread::EngineThread(Napi::Env env) : env_(env), deliver_(Wake::New(env, "baton engine", 0, 1, this)) {
   deliver_.Unref(env);
@@ -13,7 +23,7 @@ EngineThread::EngineThread(Napi::Env env) : env_(env), deliver_(Wake::New(env, "
 
 EngineThread::~EngineThread() { stop(); }
 
-Napi::Promise EngineThread::run(Role role, Napi::Object owner, Work work, Finish finish) {
+Napi::Promise EngineThread::run(Role role, Napi::Object owner, Work work, Finish finish, Take take) {
   auto promise = Napi::Promise::Deferred::New(env_);
   if (!thread_.joinable() && role == Role::close) {
     promise.Resolve(env_.Undefined());
@@ -25,7 +35,7 @@ Napi::Promise EngineThread::run(Role role, Napi::Object owner, Work work, Finish
   }
   if (role == Role::close) closed_ = true;
   auto job = std::make_shared<Job>(
-      Job{role, promise, Napi::Persistent(owner), std::move(work), std::move(finish), std::nullopt});
+      Job{role, promise, Napi::Persistent(owner), std::move(work), std::move(finish), std::move(take), std::nullopt});
   {
     const std::lock_guard lock(mutex_);
     queued_.push_back(std::move(job));
@@ -48,18 +58,50 @@ void EngineThread::loop() {
     std::shared_ptr<Job> job;
     {
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [this] { return stopping_ || !queued_.empty(); });
+      const auto called = [this] { return stopping_ || !queued_.empty(); };
+      if (underway_.empty()) {
+        wake_.wait(lock, called);
+      } else {
+        wake_.wait_for(lock, kPoll, called);
+      }
       if (stopping_) return;
-      job = std::move(queued_.front());
-      queued_.pop_front();
+      if (!queued_.empty()) {
+        job = std::move(queued_.front());
+        queued_.pop_front();
+      }
     }
-    if (closed_ && job->role == Role::use) {
-      job->failure = Error("CLOSED", "the engine was closed before this step began");
-    } else {
-      job->failure = attempt(job->work);
+    if (job == nullptr) {
+      take_oldest(false);
+      continue;
     }
-    post([this, job = std::move(job)](Napi::Env env) { settle(env, *job); });
+    while (job->role != Role::use && !underway_.empty()) take_oldest(true);
+    start(std::move(job));
+    while (underway_.size() == kStepsUnderway) take_oldest(true);
   }
+}
+
+void EngineThread::start(std::shared_ptr<Job> job) {
+  if (closed_ && job->role == Role::use) {
+    job->failure = Error("CLOSED", "the engine was closed before this step began");
+  } else {
+    job->failure = attempt(job->work);
+  }
+  const bool carried_out = job->failure || !job->take;
+  underway_.push_back(std::move(job));
+  while (carried_out && underway_.size() > 1) take_oldest(true);  // jobs settle in order
+  take_oldest(carried_out);
+}
+
+bool EngineThread::take_oldest(bool wait) {
+  Job& oldest = *underway_.front();
+  if (!oldest.failure && oldest.take) {
+    bool taken = true;
+    oldest.failure = attempt([&] { taken = oldest.take(wait); });
+    if (!taken) return false;
+  }
+  post([this, job = std::move(underway_.front())](Napi::Env env) { settle(env, *job); });
+  underway_.pop_front();
+  return true;
 }
 
 void EngineThread::deliver(Napi::Env env, Napi::Function, EngineThread* thread, void*) {
@@ -109,6 +151,7 @@ void EngineThread::stop() {
   napi_remove_env_cleanup_hook(env_, stop_at_exit, this);
   deliver_.Abort();
   queued_.clear();
+  underway_.clear();
   deliveries_.clear();
 }
 

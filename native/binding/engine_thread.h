@@ -23,6 +23,7 @@ namespace baton {
 class EngineThread {
  public:
   using Work = std::function<void()>;                    // engine thread; throws Error
+  using Take = std::function<bool(bool wait)>;           // engine thread; false: not carried out yet. Throws Error
   using Finish = std::function<Napi::Value(Napi::Env)>;  // JS thread, after work() has returned; throws Error
   using Delivery = std::function<void(Napi::Env)>;       // JS thread
 
@@ -34,8 +35,9 @@ class EngineThread {
   EngineThread(const EngineThread&) = delete;
   EngineThread& operator=(const EngineThread&) = delete;
 
-  // JS thread. `owner` must keep alive everything work() touches.
-  Napi::Promise run(Role role, Napi::Object owner, Work work, Finish finish);
+  // JS thread. `owner` must keep alive everything work() touches. If work() only queues what a device is to do, take()
+  // says when that has been done; meanwhile the thread turns to the next job of role use.
+  Napi::Promise run(Role role, Napi::Object owner, Work work, Finish finish, Take take = {});
 
   // Engine thread: has `delivery` called on the JS thread, before the running job settles.
   void post(Delivery delivery);
@@ -52,6 +54,7 @@ class EngineThread {
     Napi::ObjectReference owner;
     Work work;
     Finish finish;
+    Take take;
     std::optional<Error> failure;
   };
 
@@ -59,6 +62,8 @@ class EngineThread {
   using Wake = Napi::TypedThreadSafeFunction<EngineThread, void, deliver>;
 
   void loop();
+  void start(std::shared_ptr<Job> job);
+  bool take_oldest(bool wait);  // of those underway
   void settle(Napi::Env env, Job& job);
   void stop();
   static void stop_at_exit(void* thread);
@@ -67,8 +72,9 @@ class EngineThread {
   Wake deliver_;  // carries no data, so that nothing is lost in it when the environment ends
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::shared_ptr<Job>> queued_;  // under mutex_
-  std::deque<Delivery> deliveries_;          // under mutex_
+  std::deque<std::shared_ptr<Job>> queued_;    // under mutex_
+  std::deque<Delivery> deliveries_;            // under mutex_
+  std::deque<std::shared_ptr<Job>> underway_;  // started, and not yet taken; engine thread only, until it has ended
   std::atomic<bool> closed_ = false;
   std::atomic<bool> stopping_ = false;
   int32_t pending_ = 0;  // jobs not yet settled; JS thread only

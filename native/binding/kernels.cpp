@@ -346,7 +346,8 @@ void Device::sample(const Info& info) {
   runs.resize(size_t(logits.count));
   result_->begin(info[0], runs);
   backend_->sample(logits, first);
-  backend_->sync();
+  backend_->end();
+  backend_->take(true);
   result_->write(info[0], runs);
 }
 

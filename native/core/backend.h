@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "core/config.h"
 #include "core/plan.h"
@@ -57,6 +58,8 @@ struct BackendOptions {
   int32_t context;      // most tokens of one request
 };
 
+constexpr int32_t kStepsUnderway = 2;  // most steps begun and not taken
+
 // The forward pass of a step: at least as many tokens and sampled rows as its plan has. A backend that replays recorded
 // steps rounds them up; what it computes for the surplus is thrown away.
 struct StepShape {
@@ -79,10 +82,15 @@ struct Backend {
   virtual std::unique_ptr<Operand> operand(int32_t capacity, int32_t width, WeightType type) = 0;
 
   // Starts a step: applies moves, row moves and row starts, and keeps runs and tokens for the methods below. What is
-  // drawn is in `result` after sync().
+  // drawn is in `result` after take().
   virtual StepShape begin(const StepPlan& plan, const StepResult& result) = 0;
   // Calls `forward`, which calls the methods below; or replays what an earlier step of the same shape called.
   virtual void run(const std::function<void()>& forward) { forward(); }
+  // Ends the step begun last: what it drew is fetched. The next may begin before this one has been carried out.
+  virtual void end() {}
+  // Takes the oldest step that has ended: what it drew is in its result. False if it has not been carried out yet, and
+  // nobody is to wait for that; never where calls do not return early.
+  virtual bool take(bool /*wait*/) { return true; }
 
   // out[t] = table[token t]
   virtual void embedding(Rows out, const Matrix& table) = 0;
@@ -108,9 +116,9 @@ struct Backend {
 
   virtual void sync() = 0;
 
-  // Median seconds that `calls` take, by the device's own clock where it has one and without the cost of queueing them,
-  // over `repeats` after one that does not count. For benches.
-  virtual double seconds(const std::function<void()>& calls, int32_t repeats) = 0;
+  // Median seconds that each contender's calls take, by the device's own clock where it has one and without the cost of
+  // queueing them. The contenders take turns, `repeats` times after one that does not count. For benches.
+  virtual std::vector<double> seconds(const std::vector<std::function<void()>>& contenders, int32_t repeats) = 0;
 
   // Host access, for tests and benches; waits for what was queued. Values are [count, width].
   virtual void write(Rows to, std::span<const float> values) = 0;

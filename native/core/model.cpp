@@ -11,7 +11,8 @@ namespace baton {
 Model::Model(std::unique_ptr<Backend> backend, const BackendOptions& options, Weights weights)
     : backend_(std::move(backend)),
       config_(options.config),
-      limits_{options.slots, options.host_slots, options.rows, options.step_tokens, options.context, options.config.vocabulary},
+      limits_{options.slots,       options.host_slots, options.rows,
+              options.step_tokens, options.context,    options.config.vocabulary},
       drew_(size_t(options.rows)),
       weights_(std::move(weights)),
       weight_bytes_(weights_.bytes()) {
@@ -36,7 +37,7 @@ void Model::step(const StepPlan& plan, const StepResult& result) {
   follow_rows(plan);
   const StepShape shape = backend_->begin(plan, result);
   if (!plan.runs.empty()) backend_->run([&] { forward(shape); });
-  backend_->sync();
+  backend_->end();
 }
 
 // Keeps drew_; a token that was never drawn throws before anything is changed.

@@ -15,8 +15,10 @@ class Model {
  public:
   Model(std::unique_ptr<Backend> backend, const BackendOptions& options, Weights weights);
 
-  // One iteration. Throws INVALID_ARGUMENT before anything is changed.
+  // Queues one iteration. Throws INVALID_ARGUMENT before anything is changed.
   void step(const StepPlan& plan, const StepResult& result);
+  // The oldest of them: see Backend::take.
+  bool take(bool wait) { return backend_->take(wait); }
 
   size_t weight_bytes() const { return weight_bytes_; }
 

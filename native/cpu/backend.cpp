@@ -208,17 +208,23 @@ void CpuBackend::sample(Rows logits, int32_t first) {
   });
 }
 
-double CpuBackend::seconds(const std::function<void()>& calls, int32_t repeats) {
-  calls();
-  std::vector<double> times(size_t(std::max(repeats, 1)));
-  for (double& time : times) {
-    const auto begin = std::chrono::steady_clock::now();
-    calls();
-    time = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+std::vector<double> CpuBackend::seconds(const std::vector<std::function<void()>>& contenders, int32_t repeats) {
+  std::vector<std::vector<double>> times(contenders.size());
+  for (int32_t i = 0; i <= repeats; i++) {
+    for (size_t contender = 0; contender < contenders.size(); contender++) {
+      const auto begin = std::chrono::steady_clock::now();
+      contenders[contender]();
+      const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+      if (i > 0) times[contender].push_back(seconds.count());
+    }
   }
-  const auto middle = times.begin() + ptrdiff_t(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
+  std::vector<double> medians;
+  for (std::vector<double>& own : times) {
+    const auto middle = own.begin() + ptrdiff_t(own.size() / 2);
+    std::nth_element(own.begin(), middle, own.end());
+    medians.push_back(*middle);
+  }
+  return medians;
 }
 
 std::unique_ptr<CpuBackend> make_backend(const BackendOptions& options, const CpuOptions& cpu) {

@@ -50,7 +50,7 @@ class CpuBackend final : public Backend {
   void select_sampled(Rows out, Rows x, int32_t first) override;
   void sample(Rows logits, int32_t first) override;
   void sync() override {}
-  double seconds(const std::function<void()>& calls, int32_t repeats) override;
+  std::vector<double> seconds(const std::vector<std::function<void()>>& contenders, int32_t repeats) override;
 
  private:
   // Fills `out` row by row: make(row, scratch) returns the row's floats, `scratch` has room for one row.

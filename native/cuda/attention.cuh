@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -18,6 +19,8 @@
 //     total = total 2^(mt - M) + acc 2^(m - M),  M = max(mt, m)   likewise l
 //   out = total / l
 //
+// attention_hopper.cuh says what is otherwise on compute capability 9.0, in both kernels there.
+//
 // Positions beyond the lane's own change nothing (c is 1, p is 0), however many of them a kernel visits. Products with
 // a sum are written as fmaf: left to the compiler, two kernels could round them differently.
 namespace baton::cuda {
@@ -28,6 +31,21 @@ static_assert(kAttentionSplit % kKeyTile == 0);
 
 // Scores are in units of log2(e), so that the softmax needs no other exponential than 2^x.
 inline float attention_scale(int32_t head_dim) { return float(1.4426950408889634 / std::sqrt(double(head_dim))); }
+
+inline int split_count(int32_t context) { return (context + kAttentionSplit - 1) / kAttentionSplit; }
+
+// A block without a split costs a third of an SM 1 µs or so, and a graph's bound on the context may be far too high.
+// This many are some 10 times what an H100 holds, enough to even out lengths. others: the rest of the grid.
+inline int split_blocks(int splits, int others) {
+  constexpr int kMostBlocks = 4096;
+  return std::clamp(kMostBlocks / others, 1, splits);
+}
+
+// Where a split of head `head` of the i-th token to decode leaves its largest, its sum and its values [head_dim].
+__device__ inline float* partial_at(float* workspace, const AttentionView& view, int i, int head, int split,
+                                    int splits) {
+  return workspace + ((int64_t(i) * view.heads + head) * splits + split) * (view.kv.head_dim + 2);
+}
 
 // Where a token's request has its position 0.
 __device__ inline int64_t first_slot(const TokenView& tokens, int token) {
@@ -240,24 +258,43 @@ struct SplitState {
   static constexpr int kStride = 8 * kShare;
 
   float largest[2] = {-INFINITY, -INFINITY};
-  float sum[4] = {};  // each lane's twice: a matrix product with ones made it
+  float sum[4] = {};  // of lane i at 2 i; the places between belong to a matrix product with ones that makes it
   float values[kTiles][4] = {};
 
   // Takes the largest scores of one more tile and scales what is there to them.
   __device__ void raise(const float (&scores)[2], float scale) {
     float weight[2];
+    raise_largest(weight, scores, scale);
+#pragma unroll
+    for (int i = 0; i < 4; i++) sum[i] *= weight[i / 2];
+    scale_values(weight);
+  }
+  // The same in parts: the sums and values still have to be scaled by these weights.
+  __device__ void raise_largest(float (&weight)[2], const float (&scores)[2], float scale) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       const float before = largest[i];
       largest[i] = fmaxf(before, scores[i] * scale);
       weight[i] = exp2_approximate(before - power_reference(largest[i]));
     }
-#pragma unroll
-    for (int i = 0; i < 4; i++) sum[i] *= weight[i / 2];
+  }
+  __device__ void scale_values(const float (&weight)[2]) {
 #pragma unroll
     for (int n = 0; n < kTiles; n++) {
 #pragma unroll
       for (int i = 0; i < 4; i++) values[n][i] *= weight[i / 2];
+    }
+  }
+
+  // Leaves lane i of the thread's two where partial_at says.
+  __device__ void store(float* partial, int i, int head_dim, int first) const {
+    const int pair = threadIdx.x % 4 * 2;
+    if (first == 0 && pair == 0) *reinterpret_cast<float2*>(partial) = make_float2(largest[i], sum[2 * i]);
+#pragma unroll
+    for (int n = 0; n < kTiles; n++) {
+      const int column = first + n * kStride + pair;
+      if (column >= head_dim) return;
+      *reinterpret_cast<float2*>(partial + 2 + column) = make_float2(values[n][2 * i], values[n][2 * i + 1]);
     }
   }
 
@@ -349,5 +386,9 @@ struct SplitTotal {
 // Both for a cache of floats: tokens indices[i], or where that is null those of runs, `longest` the most of one.
 void launch_attention_f32(const AttentionView& view, const int32_t* indices, const AttentionRun* runs, int32_t count,
                           int32_t longest, cudaStream_t stream);
+
+// What is left of decode where there is more than one split: merges those that partial_at says.
+void launch_attention_merge(const AttentionView& view, const int32_t* indices, int32_t count, int32_t splits,
+                            float* workspace, cudaStream_t stream);
 
 }  // namespace baton::cuda

@@ -22,9 +22,6 @@ constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
 constexpr int kKeysPerWarp = kKeyTile / kWarps;
 static_assert(kKeysPerWarp == 16, "a warp's weights are one first operand");
-// A block without a split costs a third of an SM 1 µs or so, and a graph's bound on the context may be far too high.
-// This many are some 10 times what an H100 holds, enough to even out lengths.
-constexpr int kMostBlocks = 4096;
 
 template <int kWidth>
 struct DecodeMemory {
@@ -32,13 +29,6 @@ struct DecodeMemory {
   uint4 weights[kWarps][kWarp];  // of the tile: per 16 keys the threads' parts of a first operand
   float largest[kWarps][kLaneTile];
 };
-
-int split_count(int32_t context) { return (context + kAttentionSplit - 1) / kAttentionSplit; }
-
-// Where a split of head `head` of the i-th token leaves its largest, its sum and its values [head_dim].
-__device__ float* partial_at(float* workspace, const AttentionView& view, int i, int head, int split, int splits) {
-  return workspace + ((int64_t(i) * view.heads + head) * splits + split) * (view.kv.head_dim + 2);
-}
 
 // Of one split: scores, softmax and values of all its tiles. All threads of the block; the warp gets its columns.
 template <int kWidth>
@@ -133,21 +123,10 @@ __global__ void __launch_bounds__(kThreads, kWidth > 128 ? 2 : 3)
       }
       return;
     }
-    const int pair = threadIdx.x % 4 * 2;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       if (!there[i]) continue;
-      float* partial = partial_at(workspace, view, blockIdx.z, head + i * 8, split, splits);
-      if (warp == 0 && pair == 0) {
-        *reinterpret_cast<float2*>(partial) = make_float2(state.largest[i], state.sum[2 * i]);
-      }
-#pragma unroll
-      for (int n = 0; n < state.kTiles; n++) {
-        const int column = warp * 8 + n * state.kStride + pair;
-        if (column >= view.kv.head_dim) break;
-        *reinterpret_cast<float2*>(partial + 2 + column) =
-            make_float2(state.values[n][2 * i], state.values[n][2 * i + 1]);
-      }
+      state.store(partial_at(workspace, view, blockIdx.z, head + i * 8, split, splits), i, view.kv.head_dim, warp * 8);
     }
   }
 }
@@ -184,9 +163,9 @@ void launch_width(const AttentionView& view, const int32_t* indices, int32_t cou
                   cudaStream_t stream) {
   const int lane_tiles = (view.heads / view.kv.kv_heads + kLaneTile - 1) / kLaneTile;
   const int y = view.kv.kv_heads * lane_tiles;
-  const int x = std::clamp(kMostBlocks / (y * count), 1, splits);
-  CUDA_CHECK(launch(attention_decode_kernel<kWidth>, dim3(x, y, count), kThreads, sizeof(DecodeMemory<kWidth>), stream,
-                    view, indices, workspace, splits, attention_scale(view.kv.head_dim)));
+  CUDA_CHECK(launch(attention_decode_kernel<kWidth>, dim3(split_blocks(splits, y * count), y, count), kThreads,
+                    sizeof(DecodeMemory<kWidth>), stream, view, indices, workspace, splits,
+                    attention_scale(view.kv.head_dim)));
 }
 
 }  // namespace
@@ -220,6 +199,11 @@ void launch_attention_decode(AttentionView view, const int32_t* indices, int32_t
     default:
       launch_width<256>(view, indices, count, splits, workspace, stream);
   }
+  launch_attention_merge(view, indices, count, splits, workspace, stream);
+}
+
+void launch_attention_merge(const AttentionView& view, const int32_t* indices, int32_t count, int32_t splits,
+                            float* workspace, cudaStream_t stream) {
   if (splits == 1) return;
   const int columns = view.heads * view.kv.head_dim;
   CUDA_CHECK(launch(attention_merge_kernel, dim3((columns / 2 + kThreads - 1) / kThreads, count), kThreads, 0, stream,

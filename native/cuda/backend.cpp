@@ -5,19 +5,23 @@
 #include <cassert>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
+#include "cuda/attention_hopper.h"
 #include "cuda/check.h"
+#include "cuda/cublaslt.h"
 #include "cuda/devices.h"
 #include "cuda/kernels.h"
 #include "cuda/matmul_hopper.h"
 #include "cuda/memory.h"
 #include "cuda/resources.h"
 #include "cuda/sampler_state.h"
+#include "cuda/staging.h"
 #include "cuda/step_arrays.h"
 #include "cuda/upload.h"
 
@@ -33,6 +37,7 @@ constexpr int32_t kFineRows = 64;
 constexpr int32_t kLeastContext = 256;
 constexpr size_t kMostMoves = 4096;    // of one launch
 constexpr int32_t kRowsTogether = 64;  // weights are filled up with rows of zeros to multiples; see MatrixView
+constexpr int32_t kGates = 8;          // side by side, before as many ups; see MatrixView
 
 struct DeviceMatrix final : Matrix {
   MatrixView view;
@@ -71,6 +76,12 @@ const float* values_of(const Vector* vector) {
 
 float* floats_of(Rows rows) { return static_cast<float*>(rows.data); }
 
+double median(std::vector<double>& values) {
+  const auto middle = values.begin() + ptrdiff_t(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 int32_t round_rows(int32_t rows) {
   if (rows > kFineRows) return (rows + kFineRows - 1) / kFineRows * kFineRows;
   return int32_t(std::bit_ceil(uint32_t(rows)));
@@ -80,8 +91,12 @@ int32_t round_rows(int32_t rows) {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(const BackendOptions& options, const CudaOptions& cuda, const CudaDevice& device);
+  CudaBackend(const BackendOptions& options, const CudaOptions& cuda, const CudaDevice& device,
+              std::unique_ptr<CublasLt> cublaslt);
   ~CudaBackend() override;
+
+  const std::string& cublaslt_name() const { return cublaslt_->name(); }
+  void set_cublaslt_tokens(int32_t tokens) { cuda_.cublaslt_tokens = tokens; }
 
   std::unique_ptr<Matrix> matrix(std::span<const TensorView> parts, WeightType type) override;
   std::unique_ptr<Matrix> gated_matrix(const TensorView& gate, const TensorView& up, WeightType type) override;
@@ -91,6 +106,8 @@ class CudaBackend final : public Backend {
 
   StepShape begin(const StepPlan& plan, const StepResult& result) override;
   void run(const std::function<void()>& forward) override;
+  void end() override;
+  bool take(bool wait) override;
   void embedding(Rows out, const Matrix& table) override;
   void rms_norm(Operand& out, Rows x, const Vector& weight, float eps) override;
   void convert(Operand& out, Rows x) override;
@@ -102,7 +119,7 @@ class CudaBackend final : public Backend {
   void select_sampled(Rows out, Rows x, int32_t first) override;
   void sample(Rows logits, int32_t first) override;
   void sync() override;
-  double seconds(const std::function<void()>& calls, int32_t repeats) override;
+  std::vector<double> seconds(const std::vector<std::function<void()>>& contenders, int32_t repeats) override;
 
   void write(Rows to, std::span<const float> values) override;
   void read(std::span<float> values, Rows from) override;
@@ -115,10 +132,23 @@ class CudaBackend final : public Backend {
     int32_t row = 0;
   };
 
+  // The host's side of a step, from begin() until it is taken.
+  struct Step {
+    Staging staging;
+    Drawn drawn;
+    StepResult result;
+    Event carried_out;
+  };
+
+  Step& step() { return steps_[current_]; }
   cudaStream_t stream() const;  // and makes the device this thread's current one
   void queued(const char* operation) const;
   // A device has one kernel for all products of a type, whatever their size: others would have other bits.
   bool uses_hopper(const Operand& x) const { return hopper_ && x.type != WeightType::f32; }
+  // Unless CudaOptions ask for a library and the step is a large one.
+  bool uses_cublaslt(const Operand& x) const {
+    return cublaslt_ != nullptr && x.type == WeightType::bf16 && x.count >= cuda_.cublaslt_tokens && !repeatable_;
+  }
   std::unique_ptr<Matrix> upload(std::span<const SourceRow> sources, int32_t inputs, WeightType type, bool gated);
   void move_slots(std::span<const Move> moves);
   void fill_arrays(const StepPlan& plan, StepShape shape);
@@ -138,18 +168,21 @@ class CudaBackend final : public Backend {
   DeviceArray<Move> moves_;
   StepArrays arrays_;
   SamplerState sampler_;
-  float* scratch_ = nullptr;  // floats that become an int8 operand; as large as the largest of them
-  int64_t scratch_floats_ = 0;
+  std::unique_ptr<CublasLt> cublaslt_;  // null unless asked for
+  DeviceArray<float> scratch_;          // floats that become an operand: as many as the largest needs
 
-  // Of the running step.
+  Step steps_[kStepsUnderway];  // they take turns
+  size_t current_ = 0;          // the one begun last
+  bool open_ = false;           // it has not ended
+  std::deque<Step*> ended_;     // and not been taken
+
+  // Of the step begun last.
   StepShape shape_ = {0, 0};
   int32_t context_ = 0;        // bounds the positions of its tokens
   int32_t decode_tokens_ = 0;  // runs of one token
   int32_t prefill_runs_ = 0;   // and of more
   int32_t prefill_longest_ = 0;
   bool repeatable_ = false;  // decode tokens only, all sampled: what graphs are recorded of
-  StepResult result_;
-  std::vector<int32_t> sampled_rows_;
 
   // Recorded steps, by tokens and context. A shape's first step runs as it is: that loads its kernels.
   std::map<std::pair<int32_t, int32_t>, Graph> graphs_;
@@ -164,7 +197,8 @@ int64_t workspace_floats_per_token(const BackendOptions& options) {
 
 }  // namespace
 
-CudaBackend::CudaBackend(const BackendOptions& options, const CudaOptions& cuda, const CudaDevice& device)
+CudaBackend::CudaBackend(const BackendOptions& options, const CudaOptions& cuda, const CudaDevice& device,
+                         std::unique_ptr<CublasLt> cublaslt)
     : options_(options),
       cuda_(cuda),
       hopper_(hopper_supported(device.major, device.minor)),
@@ -174,7 +208,8 @@ CudaBackend::CudaBackend(const BackendOptions& options, const CudaOptions& cuda,
                                                     std::min(options.rows, options.step_tokens)))),
       moves_(kMostMoves, "moves"),
       arrays_(options.step_tokens, options.rows),
-      sampler_(options.rows, options.config.vocabulary, stream_) {
+      sampler_(options.rows, options.config.vocabulary, stream_),
+      cublaslt_(std::move(cublaslt)) {
   const ModelConfig& config = options.config;
   workspace_ = DeviceArray<float>(size_t(workspace_floats_per_token(options)) * size_t(workspace_tokens_), "attention");
 
@@ -265,11 +300,10 @@ std::unique_ptr<Matrix> CudaBackend::matrix(std::span<const TensorView> parts, W
 }
 
 std::unique_ptr<Matrix> CudaBackend::gated_matrix(const TensorView& gate, const TensorView& up, WeightType type) {
-  constexpr int32_t kHalf = 8;  // see MatrixView
   std::vector<SourceRow> sources;
-  for (int32_t begin = 0; begin < gate.rows; begin += kHalf) {
+  for (int32_t begin = 0; begin < gate.rows; begin += kGates) {
     for (const TensorView* part : {&gate, &up}) {
-      for (int32_t row = begin; row < begin + kHalf; row++) {
+      for (int32_t row = begin; row < begin + kGates; row++) {
         sources.push_back(row < gate.rows ? SourceRow{part, row} : SourceRow{});
       }
     }
@@ -308,14 +342,14 @@ std::unique_ptr<Operand> CudaBackend::operand(int32_t capacity, int32_t width, W
   operand->type = type;
   operand->values = memory_.take(size_t(capacity) * size_t(pitch_bytes(width, type)), "activations");
   operand->scales = nullptr;
+  size_t floats = 0;
   if (type == WeightType::int8) {
     operand->scales = static_cast<float*>(memory_.take(size_t(capacity) * sizeof(float), "activations"));
-    const int64_t floats = int64_t(capacity) * width;
-    if (floats > scratch_floats_) {
-      scratch_ = static_cast<float*>(memory_.take(size_t(floats) * sizeof(float), "activations"));
-      scratch_floats_ = floats;
-    }
+    floats = size_t(capacity) * size_t(width);
+  } else if (type == WeightType::bf16 && cublaslt_ != nullptr) {  // gates and ups
+    floats = size_t(capacity) * 2 * size_t((width + kGates - 1) / kGates * kGates);
   }
+  if (floats > scratch_.count()) scratch_ = DeviceArray<float>(floats, "activations");
   return operand;
 }
 
@@ -323,10 +357,21 @@ std::unique_ptr<Operand> CudaBackend::operand(int32_t capacity, int32_t width, W
 
 StepShape CudaBackend::begin(const StepPlan& plan, const StepResult& result) {
   const cudaStream_t on = stream();
-  result_ = result;
+  assert(ended_.size() < kStepsUnderway);
+  if (open_) {
+    CUDA_CHECK(cudaEventRecord(step().carried_out, on));  // it was given up, and what it staged may still be read
+  } else {
+    current_ = (current_ + 1) % kStepsUnderway;
+  }
+  open_ = true;
+  // survives: who takes its steps has waited; benches give theirs up
+  CUDA_CHECK(cudaEventSynchronize(step().carried_out));
+  step().staging.clear();
+  step().drawn.rows.clear();
+  step().result = result;
   move_slots(plan.moves);
   for (const RowMove& move : plan.row_moves) sampler_.move(move);
-  for (const RowStart& start : plan.starts) sampler_.start(start);
+  for (const RowStart& start : plan.starts) sampler_.start(start, step().staging);
 
   shape_ = {int32_t(plan.tokens.size()), 0};
   context_ = 0;
@@ -362,8 +407,7 @@ void CudaBackend::move_slots(std::span<const Move> moves) {
     const auto queue = [&] {
       const auto count = int32_t(chosen.size());
       if (count == 0) return;
-      CUDA_CHECK(
-          cudaMemcpyAsync(moves_.data(), chosen.data(), chosen.size() * sizeof(Move), cudaMemcpyHostToDevice, on));
+      step().staging.upload<Move>(moves_.data(), chosen, on);
       if (kind == compact) launch_kv_compact(kv_, kv_, moves_.data(), count, longest, on);
       if (kind == pad) launch_kv_pad(kv_, moves_.data(), count, on);
       if (kind == park) launch_kv_compact(host_kv_, kv_, moves_.data(), count, longest, on);
@@ -384,10 +428,9 @@ void CudaBackend::move_slots(std::span<const Move> moves) {
 }
 
 void CudaBackend::fill_arrays(const StepPlan& plan, StepShape shape) {
-  arrays_.begin(shape.tokens, shape.sampled);
+  arrays_.begin(shape.tokens, shape.sampled, step().staging);
   std::copy(plan.tokens.begin(), plan.tokens.end(), arrays_.tokens());
   decode_tokens_ = prefill_runs_ = prefill_longest_ = 0;
-  sampled_rows_.clear();
   int32_t token = 0;
   int32_t sampled = 0;
   const auto add = [&](const Run& run) {
@@ -409,7 +452,7 @@ void CudaBackend::fill_arrays(const StepPlan& plan, StepShape shape) {
     arrays_.last()[sampled] = token - 1;
     arrays_.sampled_rows()[sampled] = run.row;
     arrays_.sampled_positions()[sampled++] = run.position + run.count;
-    sampled_rows_.push_back(run.row);
+    step().drawn.rows.push_back(run.row);
   }
   for (int32_t surplus = 0; token < shape.tokens; surplus++) {
     arrays_.tokens()[token] = 0;
@@ -445,23 +488,37 @@ void CudaBackend::convert(Operand& out, Rows x) {
 }
 
 void CudaBackend::matmul(Rows out, const Operand& x, const Matrix& w, const Vector* bias) {
-  const auto launch = uses_hopper(x) ? launch_matmul_hopper : launch_matmul;
-  launch(floats_of(out), view_of(x), view_of(w), values_of(bias), stream());
+  if (bias == nullptr && uses_cublaslt(x)) {
+    cublaslt_->matmul(floats_of(out), view_of(x), view_of(w), stream());
+  } else {
+    const auto launch = uses_hopper(x) ? launch_matmul_hopper : launch_matmul;
+    launch(floats_of(out), view_of(x), view_of(w), values_of(bias), stream());
+  }
   queued("matmul");
 }
 
 void CudaBackend::matmul_add(Rows out, const Operand& x, const Matrix& w) {
-  const auto launch = uses_hopper(x) ? launch_matmul_add_hopper : launch_matmul_add;
-  launch(floats_of(out), view_of(x), view_of(w), stream());
+  if (uses_cublaslt(x)) {
+    cublaslt_->matmul_add(floats_of(out), view_of(x), view_of(w), stream());
+  } else {
+    const auto launch = uses_hopper(x) ? launch_matmul_add_hopper : launch_matmul_add;
+    launch(floats_of(out), view_of(x), view_of(w), stream());
+  }
   queued("matmul_add");
 }
 
 void CudaBackend::matmul_swiglu(Operand& out, const Operand& x, const Matrix& gate_up) {
   const OperandView to = begin_operand(out, x.count);
-  const auto launch = uses_hopper(x) ? launch_matmul_swiglu_hopper : launch_matmul_swiglu;
   const bool whole_rows = out.type == WeightType::int8;  // a row's scale needs all of it
-  launch(whole_rows ? as_floats(scratch_, to) : to, view_of(x), view_of(gate_up), stream());
-  if (whole_rows) launch_convert(to, scratch_, stream());
+  if (uses_cublaslt(x) && !whole_rows) {
+    const MatrixView& w = view_of(gate_up);
+    cublaslt_->matmul(scratch_.data(), view_of(x), w, stream());
+    launch_swiglu(to, scratch_.data(), w.outputs, stream());
+  } else {
+    const auto launch = uses_hopper(x) ? launch_matmul_swiglu_hopper : launch_matmul_swiglu;
+    launch(whole_rows ? as_floats(scratch_.data(), to) : to, view_of(x), view_of(gate_up), stream());
+    if (whole_rows) launch_convert(to, scratch_.data(), stream());
+  }
   queued("matmul_swiglu");
 }
 
@@ -476,7 +533,7 @@ void CudaBackend::attention(Operand& out, Rows qkv, int32_t layer) {
   const OperandView to = begin_operand(out, qkv.count);
   const bool whole_rows = out.type == WeightType::int8;  // a row's scale needs all of its heads
   const AttentionView view = {
-      .out = whole_rows ? as_floats(scratch_, to) : to,
+      .out = whole_rows ? as_floats(scratch_.data(), to) : to,
       .q = floats_of(qkv),
       .q_stride = qkv.width,
       .kv = kv_,
@@ -484,12 +541,14 @@ void CudaBackend::attention(Operand& out, Rows qkv, int32_t layer) {
       .heads = options_.config.heads,
       .tokens = {arrays_.device(arrays_.positions()), arrays_.device(arrays_.slots()), qkv.count},
   };
+  const auto launch_decode = hopper_ ? launch_attention_decode_hopper : launch_attention_decode;
+  const auto launch_prefill = hopper_ ? launch_attention_prefill_hopper : launch_attention_prefill;
   for (int32_t begin = 0; begin < decode_tokens_; begin += workspace_tokens_) {
-    launch_attention_decode(view, arrays_.device(arrays_.decode()) + begin,
-                            std::min(workspace_tokens_, decode_tokens_ - begin), context_, workspace_.data(), stream());
+    launch_decode(view, arrays_.device(arrays_.decode()) + begin, std::min(workspace_tokens_, decode_tokens_ - begin),
+                  context_, workspace_.data(), stream());
   }
-  launch_attention_prefill(view, arrays_.device(arrays_.prefill()), prefill_runs_, prefill_longest_, stream());
-  if (whole_rows) launch_convert(to, scratch_, stream());
+  launch_prefill(view, arrays_.device(arrays_.prefill()), prefill_runs_, prefill_longest_, stream());
+  if (whole_rows) launch_convert(to, scratch_.data(), stream());
   queued("attention");
 }
 
@@ -506,32 +565,53 @@ void CudaBackend::sample(Rows logits, int32_t first) {
   queued("sample");
 }
 
-void CudaBackend::sync() {
+void CudaBackend::end() {
   const cudaStream_t on = stream();
-  sampler_.fetch(sampled_rows_);
-  check(cudaStreamSynchronize(on), "step");
-  sampler_.write(sampled_rows_, result_);
+  sampler_.fetch(step().drawn);
+  CUDA_CHECK(cudaEventRecord(step().carried_out, on));
+  ended_.push_back(&step());
+  open_ = false;
 }
 
-double CudaBackend::seconds(const std::function<void()>& calls, int32_t repeats) {
+bool CudaBackend::take(bool wait) {
+  assert(!ended_.empty());
+  Step& oldest = *ended_.front();
+  if (!wait && cudaEventQuery(oldest.carried_out) == cudaErrorNotReady) return false;
+  ended_.pop_front();
+  check(cudaEventSynchronize(oldest.carried_out), "step");
+  sampler_.write(oldest.drawn, oldest.result);
+  return true;
+}
+
+void CudaBackend::sync() {
+  // survives: who reads anything, or takes a step, waits too
+  check(cudaStreamSynchronize(stream()), "sync");
+}
+
+std::vector<double> CudaBackend::seconds(const std::vector<std::function<void()>>& contenders, int32_t repeats) {
   const cudaStream_t on = stream();
-  calls();
-  sync();
-  const Graph graph = Graph::record(on, calls);
-  const Event begin(cudaEventDefault), end(cudaEventDefault);
-  std::vector<double> times;
-  for (int32_t i = 0; i <= repeats; i++) {
-    CUDA_CHECK(cudaEventRecord(begin, on));
-    graph.launch(on);
-    CUDA_CHECK(cudaEventRecord(end, on));
-    CUDA_CHECK(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin, end));
-    if (i > 0) times.push_back(milliseconds / 1e3);
+  std::vector<Graph> graphs;
+  for (const auto& calls : contenders) {
+    calls();
+    sync();
+    graphs.push_back(Graph::record(on, calls));
   }
-  const auto middle = times.begin() + ptrdiff_t(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
+  const Event begin(cudaEventDefault), end(cudaEventDefault);
+  std::vector<std::vector<double>> times(graphs.size());
+  for (int32_t i = 0; i <= repeats; i++) {
+    for (size_t contender = 0; contender < graphs.size(); contender++) {
+      CUDA_CHECK(cudaEventRecord(begin, on));
+      graphs[contender].launch(on);
+      CUDA_CHECK(cudaEventRecord(end, on));
+      CUDA_CHECK(cudaEventSynchronize(end));
+      float milliseconds = 0;
+      CUDA_CHECK(cudaEventElapsedTime(&milliseconds, begin, end));
+      if (i > 0) times[contender].push_back(milliseconds / 1e3);
+    }
+  }
+  std::vector<double> medians;
+  for (std::vector<double>& own : times) medians.push_back(median(own));
+  return medians;
 }
 
 // Host access
@@ -577,7 +657,16 @@ void CudaBackend::read(std::span<float> values, const Operand& from) {
 std::unique_ptr<Backend> make_backend(const BackendOptions& options, const CudaOptions& cuda) {
   const CudaDevice device = require_device(cuda.device);
   CUDA_CHECK(cudaSetDevice(cuda.device));
-  return std::make_unique<CudaBackend>(options, cuda, device);
+  std::unique_ptr<CublasLt> cublaslt = cuda.cublaslt.empty() ? nullptr : CublasLt::open(cuda.cublaslt);
+  return std::make_unique<CudaBackend>(options, cuda, device, std::move(cublaslt));
+}
+
+const std::string& cublaslt_name(const Backend& backend) {
+  return static_cast<const CudaBackend&>(backend).cublaslt_name();
+}
+
+void set_cublaslt_tokens(Backend& backend, int32_t tokens) {
+  static_cast<CudaBackend&>(backend).set_cublaslt_tokens(tokens);
 }
 
 }  // namespace baton::cuda

@@ -104,7 +104,13 @@ class Owned {
 };
 
 constexpr size_t kWorkspaceBytes = 32 << 20;  // what the library's makers advise for compute capability 9.0
+constexpr uintptr_t kAlignment = 256;         // of all pointers: what the library assumes unless it is told otherwise
+constexpr size_t kLeastVersion = 120000;      // 12.0
 constexpr std::array kLibraries = {"libcublasLt.so.13", "libcublasLt.so.12"};
+
+[[noreturn]] void refuse(const std::string& reason) { throw Error("DEVICE_UNAVAILABLE", "cuBLASLt: " + reason); }
+
+[[maybe_unused]] bool aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % kAlignment == 0; }
 
 }  // namespace
 
@@ -163,48 +169,60 @@ const CublasLt::Opened::Product& CublasLt::Opened::product(const OperandView& x,
 CublasLt::CublasLt(std::unique_ptr<Opened> opened) : opened_(std::move(opened)) {}
 CublasLt::~CublasLt() = default;
 
-CublasLt::Search CublasLt::open(const std::string& path) {
+std::unique_ptr<CublasLt> CublasLt::open(const std::string& path) {
+  const std::vector<std::string> paths =
+      path == "auto" ? std::vector<std::string>(kLibraries.begin(), kLibraries.end()) : std::vector{path};
   void* library = nullptr;
   std::string found, reason;
-  for (const char* known : kLibraries) {
-    found = path.empty() ? known : path;
+  for (size_t i = 0; i < paths.size() && library == nullptr; i++) {
+    found = paths[i];
     library = dlopen(found.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library != nullptr) break;
-    reason += (reason.empty() ? "" : "; ") + std::string(dlerror());
-    if (!path.empty()) break;
+    if (library == nullptr) reason += (i == 0 ? "" : "; ") + std::string(dlerror());
   }
-  if (library == nullptr) return {nullptr, reason};
+  if (library == nullptr) refuse(reason);
 
   Functions functions = {};
   if (const char* missing = find_functions(library, functions)) {
-    reason = found + ": has no function " + missing;
     dlclose(library);
-    return {nullptr, reason};
+    refuse(found + ": expected a function " + missing);
+  }
+  const size_t version = functions.version();
+  if (version < kLeastVersion) {
+    dlclose(library);
+    refuse(found + ": expected version " + std::to_string(kLeastVersion) + " or later, got " + std::to_string(version));
   }
   // From here on the library stays: unloading it is not among the things it can stand.
-  const size_t version = functions.version();
   const std::string numbers =
       std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." + std::to_string(version % 100);
   Owned handle(functions.destroy);
   if (const Status status = functions.create(handle.to_fill()); status != 0) {
-    return {nullptr, found + ": cublasLtCreate: " + functions.status_string(status)};
+    refuse(found + ": cublasLtCreate: " + functions.status_string(status));
   }
   DeviceArray<std::byte> workspace(kWorkspaceBytes, "cuBLASLt's workspace");
-  return {std::unique_ptr<CublasLt>(new CublasLt(std::unique_ptr<Opened>(
-              new Opened{found + " " + numbers, functions, std::move(handle), std::move(workspace), {}}))),
-          ""};
+  return std::unique_ptr<CublasLt>(new CublasLt(std::unique_ptr<Opened>(
+      new Opened{found + " " + numbers, functions, std::move(handle), std::move(workspace), {}})));
 }
 
-std::string CublasLt::name() const { return opened_->name; }
+const std::string& CublasLt::name() const { return opened_->name; }
 
 void CublasLt::matmul(float* out, const OperandView& x, const MatrixView& w, cudaStream_t stream) {
+  multiply(out, 0, x, w, stream);
+}
+
+void CublasLt::matmul_add(float* out, const OperandView& x, const MatrixView& w, cudaStream_t stream) {
+  multiply(out, 1, x, w, stream);
+}
+
+// out = keep out + x w^T; where keep is 0, what out held is not read.
+void CublasLt::multiply(float* out, float keep, const OperandView& x, const MatrixView& w, cudaStream_t stream) {
   assert(x.type == WeightType::bf16 && w.type == WeightType::bf16 && x.width == w.inputs);
+  assert(aligned(out) && aligned(x.values) && aligned(w.values));
   if (x.rows == 0) return;
   const Opened& opened = *opened_;
   const Opened::Product& product = opened_->product(x, w);
-  constexpr float kOne = 1, kZero = 0;
+  constexpr float kOne = 1;
   opened.check(opened.functions.matmul(opened.handle, product.description, &kOne, w.values, product.w, x.values,
-                                       product.x, &kZero, out, product.out, out, product.out, &product.algorithm,
+                                       product.x, &keep, out, product.out, out, product.out, &product.algorithm,
                                        opened.workspace.data(), opened.workspace.bytes(), stream),
                "cublasLtMatmul");
 }

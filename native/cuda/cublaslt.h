@@ -15,25 +15,26 @@ namespace baton::cuda {
 // a time; not for several threads.
 class CublasLt {
  public:
-  struct Search {
-    std::unique_ptr<CublasLt> library;
-    std::string reason;  // why there is none; empty where there is one
-  };
-  // Opens the library at `path`; if that is empty, the newest of those known that the loader finds. For the current
-  // device. OUT_OF_MEMORY for its workspace; whatever else is wrong with the library is a reason.
-  static Search open(const std::string& path);
+  // Opens the library at `path`; for "auto" the newest of those known that the loader finds. For the current device.
+  // Throws DEVICE_UNAVAILABLE with what is wrong with the library, and OUT_OF_MEMORY for its workspace.
+  static std::unique_ptr<CublasLt> open(const std::string& path);
 
   ~CublasLt();
 
-  std::string name() const;  // "libcublasLt.so.13 13.0.1"
+  const std::string& name() const;  // "libcublasLt.so.13 13.0.1"
 
-  // out[r, o] = sum_i x[r, i] w[o, i], bf16 to floats; out [x.rows, w.outputs]. All at multiples of 256 bytes. May
-  // allocate when it meets a shape for the first time, on the host only: after that it can be recorded in a graph.
+  // With a[r, o] = sum_i x[r, i] w[o, i], of bf16:
+  //   matmul       out[r, o] = a[r, o]         out [x.rows, w.outputs] floats
+  //   matmul_add   out[r, o] += a[r, o]
+  // All at multiples of 256 bytes. Either may allocate when it meets a shape for the first time, on the host only:
+  // after that it can be recorded in a graph.
   void matmul(float* out, const OperandView& x, const MatrixView& w, cudaStream_t stream);
+  void matmul_add(float* out, const OperandView& x, const MatrixView& w, cudaStream_t stream);
 
  private:
   struct Opened;
   explicit CublasLt(std::unique_ptr<Opened> opened);
+  void multiply(float* out, float keep, const OperandView& x, const MatrixView& w, cudaStream_t stream);
   std::unique_ptr<Opened> opened_;
 };
 

@@ -60,7 +60,11 @@ __device__ inline void load_tile(void* to, const CUtensorMap* map, uint64_t* bar
       : "memory");
 }
 
-// Orders this thread's accesses to accumulators before the products that follow. All four below: whole warpgroups.
+// Shows this thread's own writes to shared memory to the copy engine and the products, once a barrier has ordered them.
+__device__ inline void tiles_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// Orders this thread's accesses to accumulators and first operands before the products that follow. All four below:
+// whole warpgroups.
 __device__ inline void products_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 // Closes a group of products.
 __device__ inline void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -70,14 +74,14 @@ __device__ inline void products_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// d[64, 64] += a[64, 16] b[64, 16]^T, behind the threads' backs until a wait. Both are tiles, as product_tile gives
-// them. With row = 16 (warp % 4) + lane / 4 and column = 2 (lane % 4), a lane holds in d[4 j + 2 h + c] the value
-// (row + 8 h, column + 8 j + c).
-__device__ inline void multiply_group_bf16(float (&d)[32], uint64_t a, uint64_t b) {
+// d[64, 64] += a[64, 16] b[64, 16]^T, or without `accumulate` = it; behind the threads' backs until a wait. Both are
+// tiles, as product_tile gives them. With row = 16 (warp % 4) + lane / 4 and column = 2 (lane % 4), a lane holds in
+// d[4 j + 2 h + c] the value (row + 8 h, column + 8 j + c).
+__device__ inline void multiply_group_bf16(float (&d)[32], uint64_t a, uint64_t b, bool accumulate = true) {
   asm volatile(
       "{\n"
       ".reg .pred accumulate;\n"
-      "setp.ne.b32 accumulate, 1, 0;\n"
+      "setp.ne.b32 accumulate, %34, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
       "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
       "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
@@ -87,7 +91,26 @@ __device__ inline void multiply_group_bf16(float (&d)[32], uint64_t a, uint64_t 
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
         "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
         "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "l"(a), "l"(b));
+      : "l"(a), "l"(b), "r"(int(accumulate)));
+}
+// d[64, 64] += a[64, 16] b[16, 64]: a in registers, which must stay as they are until the wait, b the first 16 rows of
+// a tile. Of a a lane holds (row, column ..), (row + 8, column ..), (row, column + 8 ..), (row + 8, column + 8 ..), two
+// values each.
+__device__ inline void multiply_group_bf16(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n"
+      ".reg .pred accumulate;\n"
+      "setp.ne.b32 accumulate, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, accumulate, 1, 1, 1;\n"
+      "}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
+        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 // d[64, 64] += a[64, 32] b[64, 32]^T of signed bytes, exact.
 __device__ inline void multiply_group_int8(int32_t (&d)[32], uint64_t a, uint64_t b) {
@@ -119,7 +142,7 @@ __device__ inline void registers_claim() {
 }
 
 // No instruction: keeps the compiler from moving accesses to accumulators across it. After their first values, before a
-// fence; and after a wait, before their use.
+// fence; and after a wait, before their use. Of a first operand: keeps its registers from other use until here.
 __device__ inline void products_settle(float (&d)[32]) {
 #pragma unroll
   for (float& value : d) asm volatile("" : "+f"(value)::"memory");
@@ -127,6 +150,10 @@ __device__ inline void products_settle(float (&d)[32]) {
 __device__ inline void products_settle(int32_t (&d)[32]) {
 #pragma unroll
   for (int32_t& value : d) asm volatile("" : "+r"(value)::"memory");
+}
+__device__ inline void products_settle(uint32_t (&a)[4]) {
+#pragma unroll
+  for (uint32_t& value : a) asm volatile("" : "+r"(value)::"memory");
 }
 
 #else
@@ -144,11 +171,26 @@ using emulator::products_fence;
 using emulator::products_wait;
 using emulator::registers_claim;
 using emulator::registers_release;
+using emulator::tiles_fence;
 
-template <typename Sum>
-void products_settle(Sum (&)[32]) {}
+template <typename Value, int kValues>
+void products_settle(Value (&)[kValues]) {}
 
 #endif
+
+// Where in a ring of stages a producer or consumer is. `parity` tells one round from the next.
+template <int kStages>
+struct RingPlace {
+  int stage = 0;
+  uint32_t parity = 0;
+
+  __device__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
 
 // The first kProductBytes of a tile's first 64 rows, as products take them. 8 rows, 1,024 bytes, are its stride.
 __device__ inline uint64_t product_tile(const void* tile) {

@@ -71,6 +71,10 @@ void launch_matmul(float* out, OperandView x, MatrixView w, const float* bias, c
 void launch_matmul_add(float* out, OperandView x, MatrixView w, cudaStream_t stream);
 void launch_matmul_swiglu(OperandView out, OperandView x, MatrixView w, cudaStream_t stream);
 
+// What launch_matmul_swiglu does with its sums, behind a product that cannot: a [out.rows, outputs] as a gated matrix
+// of so many outputs gives them.
+void launch_swiglu(OperandView out, const float* a, int32_t outputs, cudaStream_t stream);
+
 // Keys and values, each KV head of each layer with its slots in a row: keys [layers, kv_heads, slots, width], values
 // alike. width: head_dim filled up with zeros to one of kv_width's, so that kernels need few shapes.
 struct KvView {

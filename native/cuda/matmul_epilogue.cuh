@@ -47,7 +47,10 @@ struct Add : Sums {
   __device__ float addend(int output, int token) const { return out[at(output, token)]; }
 };
 
-// out = silu(gate) * up: gates are the upper 8 of 16 outputs, ups the lower. What lies beyond width is not touched.
+// silu(gate) * up
+__device__ inline float swiglu(float gate, float up) { return gate / __fadd_rn(1, expf(-gate)) * up; }
+
+// out = swiglu(gate, up): gates are the upper 8 of 16 outputs, ups the lower. What lies beyond width is not touched.
 template <typename Value>
 struct Swiglu {
   Value* out;  // [rows, pitch]
@@ -62,7 +65,7 @@ struct Swiglu {
 #pragma unroll
     for (int j = 0; j < 2; j++) {
       if (i >= width || token + j >= rows) continue;
-      out[(token + j) * pitch + i] = Value(sums[j] / __fadd_rn(1, expf(-sums[j])) * sums[2 + j]);
+      out[(token + j) * pitch + i] = Value(swiglu(sums[j], sums[2 + j]));
     }
   }
 };

@@ -28,6 +28,7 @@
 
 #include "cuda/hopper.cuh"
 #include "cuda/matmul_epilogue.cuh"
+#include "cuda/tensor_map.h"
 
 namespace baton::cuda {
 
@@ -59,20 +60,6 @@ struct TileOrder {
   __device__ int place(int tile) const { return tile - group(tile) * output_tiles; }
   __device__ int token(int tile) const { return group(tile) + place(tile) % width(tile); }
   __device__ int output(int tile) const { return place(tile) / width(tile); }
-};
-
-// Where in the ring a producer or consumer is. `parity` tells one round from the next.
-template <int kStages>
-struct RingPlace {
-  int stage = 0;
-  uint32_t parity = 0;
-
-  __device__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
 };
 
 __device__ inline void multiply_group(float (&sums)[32], uint64_t w, uint64_t x) { multiply_group_bf16(sums, w, x); }
@@ -169,27 +156,6 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     }
   }
 #endif
-}
-
-CUtensorMap tensor_map(const void* values, int64_t rows, int64_t pitch, int box_rows) {
-  static const auto encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found = {};
-    CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
-    CUDA_CHECK(found == cudaDriverEntryPointSuccess ? cudaSuccess : cudaErrorNotSupported);
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  }();
-  // Bytes, whatever the values are: the copy engine only moves them.
-  const cuuint64_t size[] = {cuuint64_t(pitch), cuuint64_t(rows)};
-  const cuuint64_t strides[] = {cuuint64_t(pitch)};
-  const cuuint32_t box[] = {kTileRowBytes, cuuint32_t(box_rows)};
-  const cuuint32_t element_strides[] = {1, 1};
-  CUtensorMap map;
-  const CUresult status = encode(&map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(values), size, strides, box,
-                                 element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  check(cudaError_t(status), "cuTensorMapEncodeTiled");  // the driver's codes are among the runtime's
-  return map;
 }
 
 int multiprocessors() {

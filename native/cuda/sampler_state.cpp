@@ -33,24 +33,18 @@ SamplerState::SamplerState(int32_t rows, int32_t vocabulary, cudaStream_t stream
       bias_(size_t(rows) * size_t(vocabulary), "sampling"),
       seen_(size_t(rows) * size_t(vocabulary), "sampling"),
       drawn_(size_t(rows), "sampling"),
-      sampled_(size_t(rows) * kNumbersPerRow, "sampling"),
-      fetched_(size_t(rows) * kNumbersPerRow, "sampling") {
+      sampled_(size_t(rows) * kNumbersPerRow, "sampling") {
   std::iota(states_.begin(), states_.end(), 0);
   std::fill(rules_.begin(), rules_.end(), SamplingView{});
-  upload<SamplingView>(device_rules_, 0, rules_);
+  // From pageable memory, which has been read when the call returns.
+  CUDA_CHECK(
+      cudaMemcpyAsync(device_rules_.data(), rules_.data(), device_rules_.bytes(), cudaMemcpyHostToDevice, stream_));
   CUDA_CHECK(cudaMemsetAsync(drawn_.data(), 0, drawn_.bytes(), stream_));
 }
 
 void SamplerState::move(const RowMove& move) { std::swap(states_[size_t(move.to)], states_[size_t(move.from)]); }
 
-// From pageable memory, which is read before the call returns.
-template <typename T>
-void SamplerState::upload(const DeviceArray<T>& to, size_t at, std::span<const T> values) {
-  if (values.empty()) return;
-  CUDA_CHECK(cudaMemcpyAsync(to.data() + at, values.data(), values.size_bytes(), cudaMemcpyHostToDevice, stream_));
-}
-
-void SamplerState::start(const RowStart& start) {
+void SamplerState::start(const RowStart& start, Staging& staging) {
   const Sampling& sampling = start.sampling;
   REQUIRE(sampling.stop_tokens.size() <= size_t(kMostStopTokens), "INVALID_ARGUMENT",
           "stopTokens: expected at most " + std::to_string(kMostStopTokens) + ", got " +
@@ -83,11 +77,11 @@ void SamplerState::start(const RowStart& start) {
   reserve(start_tokens_, tokens);
   reserve(start_bias_tokens_, bias_tokens.size());
   reserve(start_bias_values_, bias_values.size());
-  upload<int32_t>(start_tokens_, 0, {start.tokens.data(), tokens});
-  upload<int32_t>(start_bias_tokens_, 0, bias_tokens);
-  upload<float>(start_bias_values_, 0, bias_values);
-  upload<SamplingView>(device_rules_, size_t(state), {&rule, 1});
-  upload<int32_t>(stop_tokens_, size_t(state) * size_t(kMostStopTokens), sampling.stop_tokens);
+  staging.upload<int32_t>(start_tokens_.data(), {start.tokens.data(), tokens}, stream_);
+  staging.upload<int32_t>(start_bias_tokens_.data(), bias_tokens, stream_);
+  staging.upload<float>(start_bias_values_.data(), bias_values, stream_);
+  staging.upload<SamplingView>(device_rules_.data() + state, {&rule, 1}, stream_);
+  staging.upload<int32_t>(stop_tokens_.data() + size_t(state) * size_t(kMostStopTokens), sampling.stop_tokens, stream_);
   if (rule.penalised == 0 && rule.biased == 0) return;  // nobody looks at the rest
   launch_sampler_start(view(nullptr), state, vocabulary_, start_tokens_.data(), int32_t(tokens), start.prompt_length,
                        start_bias_tokens_.data(), start_bias_values_.data(), int32_t(bias_tokens.size()), stream_);
@@ -106,28 +100,30 @@ SampledView SamplerState::sampled() const {
           reinterpret_cast<float*>(numbers + (2 + kTopLogprobs) * rows)};
 }
 
-void SamplerState::fetch(std::span<const int32_t> rows) {
-  if (rows.empty()) return;
-  const bool likeliest = std::any_of(rows.begin(), rows.end(),
-                                     [&](int32_t row) { return rules_[size_t(states_[size_t(row)])].logprobs > 0; });
-  const size_t numbers = size_t(rows_) * (likeliest ? kNumbersPerRow : 2);
-  CUDA_CHECK(
-      cudaMemcpyAsync(fetched_.data(), sampled_.data(), numbers * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_));
+void SamplerState::fetch(Drawn& drawn) const {
+  if (drawn.rows.empty()) return;
+  const size_t all = size_t(rows_) * kNumbersPerRow;
+  if (drawn.numbers.count() < all) drawn.numbers = PinnedArray<int32_t>(all, "sampling");
+  drawn.likeliest.clear();
+  for (const int32_t row : drawn.rows) drawn.likeliest.push_back(rules_[size_t(states_[size_t(row)])].logprobs);
+  const bool none =
+      std::all_of(drawn.likeliest.begin(), drawn.likeliest.end(), [](int32_t count) { return count == 0; });
+  const size_t bytes = (none ? size_t(rows_) * 2 : all) * sizeof(int32_t);
+  CUDA_CHECK(cudaMemcpyAsync(drawn.numbers.data(), sampled_.data(), bytes, cudaMemcpyDeviceToHost, stream_));
 }
 
-void SamplerState::write(std::span<const int32_t> rows, const StepResult& result) const {
+void SamplerState::write(const Drawn& drawn, const StepResult& result) const {
   const size_t all = size_t(rows_);
-  const int32_t* tokens = fetched_.data();
+  const int32_t* tokens = drawn.numbers.data();
   const float* logprobs = reinterpret_cast<const float*>(tokens + all);
   const int32_t* top_tokens = tokens + 2 * all;
   const float* top_logprobs = reinterpret_cast<const float*>(tokens + (2 + kTopLogprobs) * all);
-  for (const int32_t row : rows) {
-    const size_t at = size_t(row), top = at * kTopLogprobs;
+  for (size_t i = 0; i < drawn.rows.size(); i++) {
+    const size_t at = size_t(drawn.rows[i]), top = at * kTopLogprobs;
     result.sampled[at] = tokens[at];
     result.logprobs[at] = logprobs[at];
-    const auto likeliest = size_t(rules_[size_t(states_[at])].logprobs);
-    std::copy_n(top_tokens + top, likeliest, result.top_tokens.begin() + ptrdiff_t(top));
-    std::copy_n(top_logprobs + top, likeliest, result.top_logprobs.begin() + ptrdiff_t(top));
+    std::copy_n(top_tokens + top, drawn.likeliest[i], result.top_tokens.begin() + ptrdiff_t(top));
+    std::copy_n(top_logprobs + top, drawn.likeliest[i], result.top_logprobs.begin() + ptrdiff_t(top));
   }
 }
 

@@ -7,8 +7,16 @@
 #include "core/plan.h"
 #include "cuda/kernels.h"
 #include "cuda/memory.h"
+#include "cuda/staging.h"
 
 namespace baton::cuda {
+
+// What a step drew, on its way to the host.
+struct Drawn {
+  std::vector<int32_t> rows;
+  std::vector<int32_t> likeliest;  // alternatives that each of them reports
+  PinnedArray<int32_t> numbers;    // as SampledView has them
+};
 
 // What sampling knows of the rows, in device memory, and what it drew. A row's state stays where it is when the row
 // moves: states_ says where that is.
@@ -17,20 +25,18 @@ class SamplerState {
   SamplerState(int32_t rows, int32_t vocabulary, cudaStream_t stream);
 
   void move(const RowMove& move);  // what was in `to` is over
-  void start(const RowStart& start);
+  void start(const RowStart& start, Staging& staging);
 
   void fill(int32_t* states) const;  // [rows]
   SamplerView view(const int32_t* states) const;
   SampledView sampled() const;
 
-  // Queues the copy of what was drawn for `rows` to the host; after the stream has come so far, write() hands it out.
-  void fetch(std::span<const int32_t> rows);
-  void write(std::span<const int32_t> rows, const StepResult& result) const;
+  // Queues the copy of what was drawn for drawn.rows to the host; after the stream has come so far, write() hands it
+  // out, whatever has become of the rows.
+  void fetch(Drawn& drawn) const;
+  void write(const Drawn& drawn, const StepResult& result) const;
 
  private:
-  template <typename T>
-  void upload(const DeviceArray<T>& to, size_t at, std::span<const T> values);
-
   int32_t rows_;
   int32_t vocabulary_;
   cudaStream_t stream_;
@@ -44,7 +50,6 @@ class SamplerState {
   DeviceArray<int32_t> start_tokens_, start_bias_tokens_;  // of the row being started
   DeviceArray<float> start_bias_values_;
   DeviceArray<int32_t> sampled_;  // by row: token, log-probability; tokens, log-probabilities of the likeliest
-  PinnedArray<int32_t> fetched_;  // the same
 };
 
 }  // namespace baton::cuda

@@ -166,6 +166,8 @@ void Block::run_block(const Grid& grid, uint3 place) {
   }
   std::memset(shared_, 0xff, shared_bytes_ + kTripwire);
   poison(shared_ + shared_bytes_, kMostShared + kTripwire - shared_bytes_);
+  std::memset(async_view_.get(), 0xff, shared_bytes_);
+  async_view_late_ = false;
 
   warps_.clear();
   warps_.resize((count_ + kLanes - 1) / kLanes);
@@ -441,6 +443,12 @@ void Block::release(int id) {
 unsigned char* Block::shared(uint32_t address, size_t bytes, const Where& where) {
   if (address + bytes > shared_bytes_) fault("access outside the block's dynamic shared memory", where);
   return shared_ + address;
+}
+
+unsigned char* Block::async_view(const void* place) {
+  if (async_view_late_) std::memcpy(async_view_.get(), shared_, shared_bytes_);
+  async_view_late_ = false;
+  return async_view_.get() + offset(place);
 }
 
 Actor Block::tensor_core(int warp) {

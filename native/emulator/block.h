@@ -65,6 +65,12 @@ struct Meeting {
   Key* key;
 };
 
+// A first operand in registers, and what they held when the product was asked for.
+struct FirstOperand {
+  const uint32_t* registers[kLanes];  // [4]
+  uint32_t values[kLanes][4];
+};
+
 // A wgmma that has not been waited for, as one warp sees it: its 16 rows of a.
 struct Product {
   ProductType type;
@@ -72,7 +78,8 @@ struct Product {
   bool accumulate;
   int accumulators;  // index in Products::accumulators
   Where where;
-  std::shared_ptr<Key> complete = nullptr;  // published by the tensor core
+  std::shared_ptr<FirstOperand> first = nullptr;  // instead of a
+  std::shared_ptr<Key> complete = nullptr;        // published by the tensor core
 };
 
 // Registers that products write: `values` of each lane, kept here from the first product until the wait.
@@ -245,6 +252,11 @@ class Block {
   unsigned char* shared(uint32_t address, size_t bytes, const Where& where);
   unsigned char* shared() { return shared_; }
 
+  // The place in shared memory as the copy engine and the tensor cores see it: with what they wrote themselves and what
+  // threads wrote before a tiles_fence. A fence shows the writes of all threads, which may hide that another lacks.
+  unsigned char* async_view(const void* place);
+  void show_to_async() { async_view_late_ = true; }
+
   uint64_t random() { return random_(); }
   void seed(uint64_t seed) { random_.seed(seed); }
   void enter_static_shared();
@@ -300,6 +312,8 @@ class Block {
   unsigned char* arena_ = nullptr;
   unsigned char* shared_ = nullptr;
   size_t shared_bytes_ = 0;
+  std::unique_ptr<unsigned char[]> async_view_ = std::make_unique<unsigned char[]>(kMostShared);
+  bool async_view_late_ = false;  // a fence has been since it was last brought up to date
 
   // Made anew for each block: what one block publishes, another must not receive.
   struct Keys {

@@ -1,5 +1,7 @@
 #include <cuda_bf16.h>
 
+#include <cstring>
+
 #include "cuda/hopper.cuh"
 #include "emulator/bugs.h"
 
@@ -92,6 +94,53 @@ __global__ void __launch_bounds__(2 * cuda::kWarpgroup)
   if (kFault == Fault::products_wait_missing) cuda::products_wait<0>();
 }
 
+// What may be missing where threads write a tile themselves, and a first operand is in registers.
+enum class WrittenFault {
+  none,
+  tile_fence_missing,      // the products see shared memory as it was before the writes
+  written_early,           // nor may they be asked for before all have written
+  products_fence_missing,  // of weights, though the accumulators were not touched
+  first_operand_changed,   // while the products that read it are in flight
+};
+
+// out[64, 64] = a[64, 64] b[64, 64] by one warpgroup that writes b, in rows of 64, to a tile.
+template <WrittenFault kFault>
+__global__ void __launch_bounds__(cuda::kWarpgroup) written_kernel(float* out, const bf16* a, const bf16* b) {
+  unsigned char* tile = cuda::shared_memory();
+  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
+  for (int i = int(threadIdx.x); i < kRows * kColumns; i += cuda::kWarpgroup) {
+    const int row = i / kColumns, byte = i % kColumns * int(sizeof(bf16));
+    *reinterpret_cast<bf16*>(tile + row * 128 + (byte ^ 16 * (row % 8))) = b[i];
+  }
+  if (kFault != WrittenFault::tile_fence_missing) cuda::tiles_fence();
+  if (kFault != WrittenFault::written_early) __syncthreads();
+
+  float sums[32] = {};
+  uint32_t first[kColumns / 16][4];
+  cuda::products_fence();
+  if (kFault == WrittenFault::products_fence_missing) {
+    cuda::multiply_group_bf16(sums, cuda::product_tile(tile), cuda::product_tile(tile), false);
+    cuda::products_commit();
+    cuda::products_wait<0>();
+  }
+  for (int k = 0; k < kColumns / 16; k++) {
+    for (int i = 0; i < 4; i++) {
+      // Words 0 and 1: columns 2 (lane % 4) and the next of rows lane / 4 and eight further on; 2 and 3: eight columns
+      // on.
+      const int row = 16 * warp + lane / 4 + i % 2 * 8, column = 16 * k + i / 2 * 8 + 2 * (lane % 4);
+      std::memcpy(&first[k][i], a + row * kColumns + column, 4);
+    }
+    cuda::multiply_group_bf16(sums, first[k], cuda::product_tile(cuda::product_tile(tile), 16 * k, 0));
+  }
+  cuda::products_commit();
+  if (kFault == WrittenFault::first_operand_changed) first[3][0] ^= 1;
+  cuda::products_wait<0>();
+  for (int i = 0; i < 32; i++) {
+    const int row = 16 * warp + lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + 2 * (lane % 4) + i % 2;
+    out[row * kRows + column] = sums[i];
+  }
+}
+
 float value(size_t row, size_t column) { return float((3 * row + 5 * column) % 7) - 3; }
 
 // Of a matrix [rows, width] that has `width` columns; the map says what it likes.
@@ -137,6 +186,22 @@ bool ring() {
   return multiplies<kFault>(kRows, kSteps * kColumns, kRows);
 }
 
+// The second matrix is another than the first, and not its own transpose.
+template <WrittenFault kFault>
+bool written() {
+  const auto other = [](size_t row, size_t column) { return float((2 * row + 3 * column) % 5) - 1; };
+  std::vector<bf16> second(size_t(kRows) * kColumns);
+  for (size_t i = 0; i < second.size(); i++) second[i] = other(i / kColumns, i % kColumns);
+  const DeviceValues<bf16> a(matrix(kRows, kColumns)), b(second);
+  const DeviceValues<float> out(kRows * kRows);
+  return start(written_kernel<kFault>, 1, cuda::kWarpgroup, kTileBytes, out.data(), a.data(), b.data()) &&
+         equal(out.read(), [&](size_t i) {
+           float sum = 0;
+           for (size_t k = 0; k < kColumns; k++) sum += value(i / kRows, k) * other(k, i % kRows);
+           return sum;
+         });
+}
+
 // Rows and columns beyond the matrix are zeros.
 bool ring_of_odd_matrix() { return multiplies<Fault::none>(50, kSteps * kColumns - 24, 50); }
 
@@ -176,6 +241,14 @@ std::vector<Bug> hopper_bugs() {
       {"init_barrier_missing", "barriers used before they are initialised", kEverywhere,
        ring<Fault::init_barrier_missing>},
       {"barrier_overwritten", "a barrier written over", kEverywhere, ring<Fault::barrier_overwritten>},
+      {"written", "a tile written by threads, a first operand in registers", kNowhere, written<WrittenFault::none>},
+      {"tile_fence_missing", "a tile that the products do not see", kEverywhere,
+       written<WrittenFault::tile_fence_missing>},
+      {"written_early", "products asked for before all have written", kThread, written<WrittenFault::written_early>},
+      {"first_operand_unfenced", "a first operand written without a fence", kEverywhere,
+       written<WrittenFault::products_fence_missing>},
+      {"first_operand_changed", "a first operand written over in flight", kEverywhere,
+       written<WrittenFault::first_operand_changed>},
       {"older_device", "tiles and products of 9.0 on a device of 8.0", kEverywhere, older_device},
   };
 }

@@ -14,38 +14,47 @@ namespace {
 constexpr int kRows = 16;  // of a warp
 constexpr int kWarpsTogether = 4;
 constexpr int kMostColumns = 256;
-constexpr uint32_t kStepBytes = 32;         // of a row of a or b in one product
+constexpr uint32_t kStepBytes = 32;         // of a row of a K-major tile in one product
+constexpr uint32_t kRowBytes = 128;         // of a tile
 constexpr uint32_t kInFlight = 0xffa5a5a5;  // in registers that must not be read now; NaN as a float
 
-// A K-major tile with 128-byte swizzle.
+// A tile with 128-byte swizzle. Its rows are those of the matrix (K-major), or 64 of its columns along k (N-major).
 struct Tile {
   uint32_t address;
-  uint32_t stride;  // bytes from eight rows to the next
+  uint32_t leading;  // bytes from 64 columns to the next; N-major only
+  uint32_t stride;   // bytes from eight rows to the next
 
   Tile(uint64_t descriptor, const Where& where)
-      : address(uint32_t(descriptor & 0x3fff) << 4), stride(uint32_t(descriptor >> 32 & 0x3fff) << 4) {
+      : address(uint32_t(descriptor & 0x3fff) << 4),
+        leading(uint32_t(descriptor >> 16 & 0x3fff) << 4),
+        stride(uint32_t(descriptor >> 32 & 0x3fff) << 4) {
     if (descriptor >> 62 != 1) fault("products: the emulator knows tiles with 128-byte swizzle only", where);
     if ((descriptor >> 49 & 7) != 0 || (address >> 7 & 7) != 0) {
       fault("products: the tile does not begin at a multiple of 1,024 bytes", where);
     }
   }
 
+  // 16 bytes of a row.
+  void read_chunk(int row, uint32_t byte, unsigned char* values, const Where& where) const {
+    uint32_t at = address + byte / kRowBytes * leading + uint32_t(row / 8) * stride + uint32_t(row % 8) * kRowBytes +
+                  byte % kRowBytes;
+    at ^= (at >> 7 & 7) << 4;
+    const unsigned char* from = block().shared(at, 16, where);
+    std::memcpy(values, block().async_view(from), 16);
+    show_accesses();
+    note_read(from, 16);
+    hide_accesses();
+  }
+
   // kStepBytes of a row.
   void read(int row, unsigned char* values, const Where& where) const {
-    for (uint32_t chunk = 0; chunk < kStepBytes; chunk += 16) {
-      uint32_t at = address + uint32_t(row / 8) * stride + uint32_t(row % 8) * 128 + chunk;
-      at ^= (at >> 7 & 7) << 4;
-      const unsigned char* from = block().shared(at, 16, where);
-      std::memcpy(values + chunk, from, 16);
-      show_accesses();
-      note_read(from, 16);
-      hide_accesses();
-    }
+    for (uint32_t chunk = 0; chunk < kStepBytes; chunk += 16) read_chunk(row, chunk, values + chunk, where);
   }
 };
 
-void unpack(const unsigned char (&bytes)[kStepBytes], float (&values)[16]) {
-  for (int k = 0; k < 16; k++) {
+template <int kBytes>
+void unpack(const unsigned char (&bytes)[kBytes], float (&values)[kBytes / 2]) {
+  for (int k = 0; k < kBytes / 2; k++) {
     const uint32_t bits = uint32_t(bytes[2 * k]) << 16 | uint32_t(bytes[2 * k + 1]) << 24;
     std::memcpy(&values[k], &bits, sizeof bits);
   }
@@ -75,11 +84,9 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) void multiply(Val
 }
 
 template <typename Value, int kDepth>
-void perform(const Product& product, Accumulators& accumulators, int warp) {
+void read_tiles(const Product& product, int warp, int columns, Value (&a)[kRows][kDepth],
+                Value (&b)[kDepth][kMostColumns]) {
   const Tile a_tile(product.a, product.where), b_tile(product.b, product.where);
-  const int columns = 2 * accumulators.values;
-  Value a[kRows][kDepth];
-  static Value b[kDepth][kMostColumns];  // too large for a fiber's stack
   unsigned char bytes[kStepBytes];
   for (int row = 0; row < kRows; row++) {
     a_tile.read(warp % kWarpsTogether * kRows + row, bytes, product.where);
@@ -90,6 +97,46 @@ void perform(const Product& product, Accumulators& accumulators, int warp) {
     b_tile.read(column, bytes, product.where);
     unpack(bytes, values);
     for (int k = 0; k < kDepth; k++) b[k][column] = values[k];
+  }
+}
+
+// a from registers: word i of a lane has row lane / 4, eight further on if i is odd, and of it the columns 2 (lane % 4)
+// and the next, eight further on if i is 2 or 3.
+void read_registers(const Product& product, int columns, float (&a)[kRows][16], float (&b)[16][kMostColumns]) {
+  const Tile b_tile(product.b, product.where);
+  for (int lane = 0; lane < kLanes; lane++) {
+    for (int i = 0; i < 4; i++) {
+      float pair[2];
+      unsigned char bytes[4];
+      std::memcpy(bytes, &product.first->values[lane][i], sizeof bytes);
+      unpack(bytes, pair);
+      std::memcpy(&a[lane / 4 + i % 2 * 8][2 * (lane % 4) + i / 2 * 8], pair, sizeof pair);
+    }
+  }
+  for (int k = 0; k < 16; k++) {
+    for (int column = 0; column < columns; column += 8) {
+      unsigned char bytes[16];
+      float values[8];
+      b_tile.read_chunk(k, uint32_t(column) * 2, bytes, product.where);
+      unpack(bytes, values);
+      std::memcpy(&b[k][column], values, sizeof values);
+    }
+  }
+}
+
+template <typename Value, int kDepth>
+void perform(const Product& product, Accumulators& accumulators, int warp) {
+  const int columns = 2 * accumulators.values;
+  Value a[kRows][kDepth];
+  static Value b[kDepth][kMostColumns];  // too large for a fiber's stack
+  if constexpr (kDepth == 16) {
+    if (product.first != nullptr) {
+      read_registers(product, columns, a, b);
+    } else {
+      read_tiles(product, warp, columns, a, b);
+    }
+  } else {
+    read_tiles(product, warp, columns, a, b);
   }
   if (!product.accumulate) std::fill(accumulators.sums.begin(), accumulators.sums.end(), 0);
   multiply<Value, kDepth>(reinterpret_cast<Value*>(accumulators.sums.data()), columns, a, b);
@@ -126,6 +173,23 @@ bool registers_changed(const Accumulators& accumulators) {
     }
   }
   return false;
+}
+
+std::shared_ptr<FirstOperand> first_operand(const Warp& warp) {
+  auto first = std::make_shared<FirstOperand>();
+  for (int lane = 0; lane < kLanes; lane++) {
+    first->registers[lane] = reinterpret_cast<const uint32_t*>(warp.lanes[lane].in[3]);
+    std::copy_n(first->registers[lane], 4, first->values[lane]);
+  }
+  return first;
+}
+
+void require_unchanged(const FirstOperand& first, const Where& where) {
+  for (int lane = 0; lane < kLanes; lane++) {
+    if (!std::equal(first.registers[lane], first.registers[lane] + 4, first.values[lane])) {
+      fault("multiply_group: registers of the first operand were changed before products_wait", where);
+    }
+  }
 }
 
 // The accumulators behind these registers, in flight from now on.
@@ -177,6 +241,7 @@ void perform_one(Warp& warp, const Product& product) {
 void complete(Warp& warp, const std::vector<Product>& group) {
   for (const Product& product : group) {
     if (block().async() == Async::deferred) perform_one(warp, product);
+    if (product.first != nullptr) require_unchanged(*product.first, product.where);
     if (kThreadSanitizer) warp.products.waited_for.push_back(product.complete);
     Accumulators& accumulators = warp.products.accumulators[product.accumulators];
     if (--accumulators.products == 0) give_registers(accumulators);
@@ -228,9 +293,9 @@ void products_wait_for(int pending, const Where& where) {
   for (const std::shared_ptr<Key>& key : thread.warp->products.waited_for) receive(key.get());
 }
 
-// in: registers, a, b, values and accumulate
-void multiply_group(ProductType type, void* d, int values, uint64_t a, uint64_t b, bool accumulate,
-                    const Where& where) {
+// in: registers, a, b, registers of a
+void multiply_group(ProductType type, void* d, int values, const uint32_t* a_registers, uint64_t a, uint64_t b,
+                    bool accumulate, const Where& where) {
   Hidden hidden;
   Thread& thread = self(where);
   require_hopper("multiply_group", where);
@@ -241,6 +306,7 @@ void multiply_group(ProductType type, void* d, int values, uint64_t a, uint64_t 
   lane.in[0] = uintptr_t(d);
   lane.in[1] = a;
   lane.in[2] = b;
+  lane.in[3] = uintptr_t(a_registers);
   publish(thread.warp->products.asked_key.get());
   const Operation operation =
       type == ProductType::bf16 ? Operation::multiply_group_bf16 : Operation::multiply_group_int8;
@@ -249,6 +315,10 @@ void multiply_group(ProductType type, void* d, int values, uint64_t a, uint64_t 
       if (other.in[1] != a || other.in[2] != b) fault("multiply_group: the lanes differ in their tiles", where);
     }
     Product product = {type, a, b, accumulate, begin(warp, values, where), where};
+    if (a_registers != nullptr) {
+      if (!warp.products.fenced) fault("multiply_group: no products_fence since the last wait", where);
+      product.first = first_operand(warp);
+    }
     if (kThreadSanitizer) product.complete = std::make_shared<Key>();
     compare_warps(product, warp, where);
     if (block().async() == Async::eager) perform_one(warp, product);

@@ -13,6 +13,7 @@
 #include "emulator/block.h"
 #include "emulator/emulator.h"
 #include "emulator/sanitizer.h"
+#include "emulator/stream_work.h"
 
 // Streams, events and graphs: what was queued, what it waits for, and who runs next. Private to the emulator.
 namespace baton::emulator {
@@ -52,7 +53,9 @@ struct Capture {
   bool invalid = false;
 };
 
-struct Stream {
+extern const StreamWork kStreamWork;
+
+struct Stream : StreamWork {  // first: a cudaStream_t points to it
   int device = 0;
   bool blocking = true;  // orders itself with the null stream
   Actor actor = nullptr;
@@ -65,7 +68,7 @@ struct Stream {
   std::shared_ptr<Capture> capture;
   std::vector<int> frontier;  // nodes that the next one of this stream follows
 
-  Stream() : actor(kThreadSanitizer ? make_actor() : nullptr) {}
+  Stream() : StreamWork(kStreamWork), actor(kThreadSanitizer ? make_actor() : nullptr) {}
   ~Stream() {
     if (actor != nullptr) destroy_actor(actor);
   }

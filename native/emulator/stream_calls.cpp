@@ -1,8 +1,18 @@
 #include <utility>
 
 #include "emulator/calls.h"
+#include "emulator/memory.h"
 
 // The runtime interface: streams and events.
+namespace baton::emulator {
+
+const StreamWork kStreamWork = {
+    .queue = [](cudaStream_t stream, Task run) { return call([&] { add(stream, std::move(run)); }); },
+    .on_device = [](const void* from, size_t bytes) { return memory().place(from, bytes) == Memory::Place::device; },
+};
+
+}  // namespace baton::emulator
+
 using namespace baton::emulator;
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {

@@ -77,6 +77,7 @@ void perform(const TileLoad& load) {
         uint32_t offset = i * TileMap::kBoxRowBytes + chunk;
         offset ^= (offset >> 7 & 7) << 4;
         std::memcpy(load.to + offset, values + chunk, kChunk);
+        std::memcpy(block().async_view(load.to + offset), values + chunk, kChunk);
       }
     }
     const size_t bytes = size_t(map.box_rows) * TileMap::kBoxRowBytes;
@@ -132,13 +133,17 @@ void barrier_init(uint64_t* barrier, uint32_t arrivals, const Where& where) {
   barriers.back().missing = int32_t(arrivals);
 }
 
-void fence_proxy_async() {
+void barrier_init_fence() {
   Hidden hidden;
   self();
   for (PhaseBarrier& barrier : block().phase_barriers) barrier.fenced = true;
 }
 
-void barrier_init_fence() { fence_proxy_async(); }
+void tiles_fence() {
+  Hidden hidden;
+  self();
+  block().show_to_async();
+}
 
 void barrier_expect(uint64_t* place, uint32_t bytes, const Where& where) {
   Hidden hidden;

@@ -31,6 +31,13 @@ struct Timed {
   int32_t copies = 1;
   std::function<void(int32_t copy)> call;
   bool queued_by_host = false;  // begin() does work of its own that no device clock sees
+  bool product = false;         // a library may compute it too
+};
+
+// Of one call.
+struct Seconds {
+  double ours;
+  double library = NAN;  // where it computes that
 };
 
 // One case at a time on a backend of its own.
@@ -99,22 +106,38 @@ class Bench {
 
   void begin() { backend->begin(plan.view(), answers.view()); }
 
-  double seconds(const Timed& timed) {
-    if (timed.queued_by_host) return seconds_by_host(timed);
-    // Once over all copies to warm up and to see how often that fits into one timing.
-    const auto pass = [&] {
-      for (int32_t i = 0; i < timed.copies; i++) timed.call(i);
+  Seconds seconds(const Timed& timed) {
+    if (timed.queued_by_host) return {seconds_by_host(timed)};
+    const bool compared = timed.product && one.type == WeightType::bf16 && !device.library.empty();
+    const auto calls = [&](int32_t passes, bool library) {
+      return [&, passes, library] {
+        if (!device.library.empty()) use_library(*backend, library);
+        for (int32_t i = 0; i < passes * timed.copies; i++) timed.call(i % timed.copies);
+      };
     };
-    const double once = backend->seconds(pass, 1);
+    // Once over all copies to warm up and to see how often that fits into one timing.
+    const double once = backend->seconds({calls(1, false)}, 1)[0];
     const double most = std::max(1, kMostCalls / timed.copies);
     const int32_t passes = int32_t(std::clamp(std::ceil(kLeastSeconds / std::max(once, 1e-9)), 1.0, most));
-    const auto passes_of = [&] {
-      for (int32_t i = 0; i < passes; i++) pass();
-    };
-    return backend->seconds(passes_of, kRepeats) / passes / timed.copies;
+    std::vector<std::function<void()>> contenders = {calls(passes, false)};
+    if (compared && library_computes(calls(1, true))) contenders.push_back(calls(passes, true));
+    std::vector<double> times = backend->seconds(contenders, kRepeats);
+    for (double& time : times) time /= double(passes) * timed.copies;
+    return {times[0], times.size() > 1 ? times[1] : NAN};
   }
 
  private:
+  // If it does not, that is no fault of ours: our own time is still wanted.
+  bool library_computes(const std::function<void()>& calls) {
+    try {
+      backend->seconds({calls}, 1);
+      return true;
+    } catch (const Error& error) {
+      printf("the library does not compute %s: %s\n", one.name.c_str(), error.what());
+      return false;
+    }
+  }
+
   // The median of several runs of calls, the last of which is waited for.
   double seconds_by_host(const Timed& timed) {
     std::vector<double> times;
@@ -154,7 +177,7 @@ int32_t lay_out(const Case& one, Plan& plan) {
   return slots;
 }
 
-double time_embedding(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_embedding(const Device& device, const Case& one, uint64_t seed) {
   const int32_t room = std::max(one.tokens, kTile);
   Bench bench(device, one, {.slots = room, .step_tokens = room, .context = room, .vocabulary = one.outputs}, seed);
   if (one.tokens > 0) bench.plan.runs = {{-1, 0, 0, 0, one.tokens}};
@@ -165,7 +188,7 @@ double time_embedding(const Device& device, const Case& one, uint64_t seed) {
   return bench.seconds({1, [&](int32_t) { bench.backend->embedding(out, *bench.matrices[0]); }});
 }
 
-double time_rows(const Device& device, const Case& one, uint64_t seed, bool norm) {
+Seconds time_rows(const Device& device, const Case& one, uint64_t seed, bool norm) {
   Bench bench(device, one, {}, seed);
   const int32_t copies = bench.copies(one.bytes);
   const Vector& weight = bench.make_vector(one.inputs);
@@ -180,15 +203,15 @@ double time_rows(const Device& device, const Case& one, uint64_t seed, bool norm
                         }});
 }
 
-double time_rms_norm(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_rms_norm(const Device& device, const Case& one, uint64_t seed) {
   return time_rows(device, one, seed, true);
 }
 
-double time_convert(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_convert(const Device& device, const Case& one, uint64_t seed) {
   return time_rows(device, one, seed, false);
 }
 
-double time_select_sampled(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_select_sampled(const Device& device, const Case& one, uint64_t seed) {
   const Room room = {.slots = one.tokens * kTile, .rows = one.tokens, .step_tokens = one.tokens};
   Bench bench(device, one, room, seed);
   for (int32_t i = 0; i < one.tokens; i++) bench.plan.runs.push_back({i, i * kTile, 0, 0, 1});
@@ -202,38 +225,40 @@ double time_select_sampled(const Device& device, const Case& one, uint64_t seed)
 }
 
 // matmul, and matmul_add where `add`; the operand stays, as it does in a step.
-double time_product(const Device& device, const Case& one, uint64_t seed, bool add) {
+Seconds time_product(const Device& device, const Case& one, uint64_t seed, bool add) {
   Bench bench(device, one, {}, seed);
   const int32_t copies = bench.copies(one.bytes);
   const Operand& x = bench.make_operand(std::max(one.tokens, 1), one.inputs);
   bench.backend->convert(*bench.operands[0], bench.rows[0].first(one.tokens));
   bench.make_matrices(copies, one.outputs, one.inputs, false);
   const Rows out = bench.make_rows(one.tokens, one.outputs);
-  return bench.seconds({copies, [&](int32_t i) {
-                          if (add) {
-                            bench.backend->matmul_add(out, x, *bench.matrices[size_t(i)]);
-                          } else {
-                            bench.backend->matmul(out, x, *bench.matrices[size_t(i)], nullptr);
-                          }
-                        }});
+  const auto call = [&](int32_t i) {
+    if (add) {
+      bench.backend->matmul_add(out, x, *bench.matrices[size_t(i)]);
+    } else {
+      bench.backend->matmul(out, x, *bench.matrices[size_t(i)], nullptr);
+    }
+  };
+  return bench.seconds({.copies = copies, .call = call, .product = true});
 }
 
-double time_matmul(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_matmul(const Device& device, const Case& one, uint64_t seed) {
   return time_product(device, one, seed, false);
 }
 
-double time_matmul_add(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_matmul_add(const Device& device, const Case& one, uint64_t seed) {
   return time_product(device, one, seed, true);
 }
 
-double time_matmul_swiglu(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_matmul_swiglu(const Device& device, const Case& one, uint64_t seed) {
   Bench bench(device, one, {}, seed);
   const int32_t copies = bench.copies(one.bytes);
   const Operand& x = bench.make_operand(std::max(one.tokens, 1), one.inputs);
   bench.backend->convert(*bench.operands[0], bench.rows[0].first(one.tokens));
   bench.make_matrices(copies, 2 * one.outputs, one.inputs, true);
   Operand& out = bench.make_operand(std::max(one.tokens, 1), one.outputs);
-  return bench.seconds({copies, [&](int32_t i) { bench.backend->matmul_swiglu(out, x, *bench.matrices[size_t(i)]); }});
+  const auto call = [&](int32_t i) { bench.backend->matmul_swiglu(out, x, *bench.matrices[size_t(i)]); };
+  return bench.seconds({.copies = copies, .call = call, .product = true});
 }
 
 // Writes random keys and values to the first `slots` slots of a layer.
@@ -260,7 +285,7 @@ Room attention_room(const Case& one, int32_t slots) {
 }
 
 // Layers take turns, so that keys and values come from memory.
-double time_attention(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_attention(const Device& device, const Case& one, uint64_t seed) {
   Plan plan;
   const int32_t slots = lay_out(one, plan);
   Case asked = one;
@@ -277,7 +302,7 @@ double time_attention(const Device& device, const Case& one, uint64_t seed) {
   return bench.seconds({asked.layers, [&](int32_t layer) { bench.backend->attention(out, qkv, layer); }});
 }
 
-double time_kv_append(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_kv_append(const Device& device, const Case& one, uint64_t seed) {
   Plan plan;
   const int32_t slots = lay_out(one, plan);
   Bench bench(device, one, attention_room(one, slots), seed);
@@ -290,7 +315,7 @@ double time_kv_append(const Device& device, const Case& one, uint64_t seed) {
       {copies, [&](int32_t i) { bench.backend->kv_append(bench.rows[size_t(i)], i % one.layers, norm, norm); }});
 }
 
-double time_moves(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_moves(const Device& device, const Case& one, uint64_t seed) {
   const Room room = {.slots = one.slots, .host_slots = host_slots(one), .step_tokens = 512, .context = 512};
   Bench bench(device, one, room, seed);
   for (int32_t layer = 0; layer < one.layers; layer++) fill_layer(bench, one.slots, layer);
@@ -311,7 +336,7 @@ Bench sampled_rows(const Device& device, const Case& one, uint64_t seed) {
   return bench;
 }
 
-double time_sample(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_sample(const Device& device, const Case& one, uint64_t seed) {
   Bench bench = sampled_rows(device, one, seed);
   const int32_t copies = std::min(8, bench.copies(one.bytes));
   for (int32_t i = 0; i < copies; i++) bench.make_rows(one.tokens, one.outputs);
@@ -319,7 +344,7 @@ double time_sample(const Device& device, const Case& one, uint64_t seed) {
   return bench.seconds({copies, [&](int32_t i) { bench.backend->sample(bench.rows[size_t(i)], 0); }});
 }
 
-double time_row_compact(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_row_compact(const Device& device, const Case& one, uint64_t seed) {
   Bench bench = sampled_rows(device, one, seed);
   bench.begin();
   bench.backend->sync();
@@ -327,7 +352,7 @@ double time_row_compact(const Device& device, const Case& one, uint64_t seed) {
   return bench.seconds({1, [&](int32_t) { bench.begin(); }, true});
 }
 
-using Time = double(const Device& device, const Case& one, uint64_t seed);
+using Time = Seconds(const Device& device, const Case& one, uint64_t seed);
 
 Time* time_of(const std::string& op) {
   static const std::map<std::string, Time*> times = {
@@ -353,20 +378,26 @@ Time* time_of(const std::string& op) {
 
 struct Result {
   std::string op, name;
-  double seconds, bytes, operations;
+  double seconds, library_seconds, bytes, operations;
   double share;         // of the ceiling that binds; NaN where neither is known
   const char* ceiling;  // memory or matrix
 };
 
-Result result_of(const std::string& op, const Case& one, double seconds, const Ceilings& ceilings) {
+Result result_of(const std::string& op, const Case& one, Seconds seconds, const Ceilings& ceilings) {
   const bool attention = op.starts_with("attention");
   const WeightType type = attention && one.kv == KvType::bf16 ? WeightType::bf16 : one.type;
   const auto least = [](double work, double per_second) { return per_second > 0 ? work / per_second : 0; };
   const double memory = least(one.bytes, ceilings.bytes_per_second);
   const double matrix = least(one.operations, ceilings.operations(type));
-  const double share = std::max(memory, matrix) / seconds;
-  return {
-      op, one.name, seconds, one.bytes, one.operations, share > 0 ? share : NAN, matrix > memory ? "matrix" : "memory"};
+  const double share = std::max(memory, matrix) / seconds.ours;
+  return {op,
+          one.name,
+          seconds.ours,
+          seconds.library,
+          one.bytes,
+          one.operations,
+          share > 0 ? share : NAN,
+          matrix > memory ? "matrix" : "memory"};
 }
 
 std::string quoted(const std::string& text) {
@@ -378,8 +409,17 @@ std::string quoted(const std::string& text) {
   return out + "\"";
 }
 
-void write_json(const std::string& path, const Device& device, const Ceilings& ceilings,
+// A number as JSON has it.
+std::string shown(const char* format, double value) {
+  if (std::isnan(value)) return "null";
+  char text[32];
+  snprintf(text, sizeof text, format, value);
+  return text;
+}
+
+void write_json(const BenchOptions& options, const Device& device, const Ceilings& ceilings,
                 const std::vector<Result>& results) {
+  const std::string& path = options.json;
   FILE* file = fopen(path.c_str(), "w");
   REQUIRE(file != nullptr, "INTERNAL", "--json: expected a file that can be written, got " + path);
   fprintf(file, "{\n  \"device\": {\"name\": %s, \"hardware\": %s},\n", quoted(device.name).c_str(),
@@ -388,16 +428,19 @@ void write_json(const std::string& path, const Device& device, const Ceilings& c
   fprintf(file, ", \"gigaflopsPerSecond\": {\"f32\": %.6g, \"bf16\": %.6g, \"int8\": %.6g}},\n",
           ceilings.operations(WeightType::f32) / 1e9, ceilings.operations(WeightType::bf16) / 1e9,
           ceilings.operations(WeightType::int8) / 1e9);
+  fprintf(file, "  \"library\": {\"name\": %s, \"reason\": %s},\n", quoted(device.library).c_str(),
+          quoted(options.without_library).c_str());
   fprintf(file, "  \"results\": [");
   for (size_t i = 0; i < results.size(); i++) {
     const Result& one = results[i];
-    char share[32] = "null";
-    if (!std::isnan(one.share)) snprintf(share, sizeof share, "%.4f", one.share);
     fprintf(file,
             "%s\n    {\"op\": %s, \"case\": %s, \"device\": %s, \"microseconds\": %.6g, \"gigabytesPerSecond\": %.6g, "
-            "\"gigaflopsPerSecond\": %.6g, \"shareOfCeiling\": %s, \"ceiling\": \"%s\"}",
+            "\"gigaflopsPerSecond\": %.6g, \"shareOfCeiling\": %s, \"ceiling\": \"%s\", "
+            "\"libraryMicroseconds\": %s, \"ratioToLibrary\": %s}",
             i == 0 ? "" : ",", quoted(one.op).c_str(), quoted(one.name).c_str(), quoted(device.name).c_str(),
-            one.seconds * 1e6, one.bytes / one.seconds / 1e9, one.operations / one.seconds / 1e9, share, one.ceiling);
+            one.seconds * 1e6, one.bytes / one.seconds / 1e9, one.operations / one.seconds / 1e9,
+            shown("%.4f", one.share).c_str(), one.ceiling, shown("%.6g", one.library_seconds * 1e6).c_str(),
+            shown("%.4f", one.seconds / one.library_seconds).c_str());
   }
   fprintf(file, "\n  ]\n}\n");
   const bool written = ferror(file) == 0;
@@ -407,8 +450,12 @@ void write_json(const std::string& path, const Device& device, const Ceilings& c
 void print(const Result& one) {
   char share[32] = "";
   if (!std::isnan(one.share)) snprintf(share, sizeof share, "%5.1f %% of %s", 100 * one.share, one.ceiling);
-  printf("%-18s %-48s %10.1f %9.1f %10.1f  %s\n", one.op.c_str(), one.name.c_str(), one.seconds * 1e6,
+  printf("%-18s %-48s %10.1f %9.1f %10.1f  %-18s", one.op.c_str(), one.name.c_str(), one.seconds * 1e6,
          one.bytes / one.seconds / 1e9, one.operations / one.seconds / 1e9, share);
+  if (!std::isnan(one.library_seconds)) {
+    printf(" %10.1f %8.2f", one.library_seconds * 1e6, one.seconds / one.library_seconds);
+  }
+  printf("\n");
   fflush(stdout);
 }
 
@@ -420,7 +467,10 @@ void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOpt
   printf("%s: %s; %.1f GB/s, %.0f GFLOP/s bf16, %.0f GOP/s int8\n", device.name.c_str(), device.hardware.c_str(),
          ceilings.bytes_per_second / 1e9, ceilings.operations(WeightType::bf16) / 1e9,
          ceilings.operations(WeightType::int8) / 1e9);
-  printf("%-18s %-48s %10s %9s %10s  %s\n", "op", "case", "us", "GB/s", "GFLOP/s", "ceiling");
+  if (!options.without_library.empty()) printf("no library to compare with: %s\n", options.without_library.c_str());
+  if (!device.library.empty()) printf("ours / library: times of %s\n", device.library.c_str());
+  printf("%-18s %-48s %10s %9s %10s  %-18s", "op", "case", "us", "GB/s", "GFLOP/s", "ceiling");
+  printf(device.library.empty() ? "\n" : " %10s %8s\n", "library us", "ours / l");
   std::vector<Result> results;
   int32_t failed = 0, skipped = 0;
   for (const OpCases& op : ops) {
@@ -441,7 +491,7 @@ void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOpt
     }
   }
   printf("%zu timed, %d failed, %d skipped\n", results.size(), failed, skipped);
-  if (!options.json.empty()) write_json(options.json, device, ceilings, results);
+  if (!options.json.empty()) write_json(options, device, ceilings, results);
 }
 
 }  // namespace baton::ops

@@ -12,11 +12,13 @@ namespace baton::ops {
 struct BenchOptions {
   bool quick;
   uint64_t seed;
-  double seconds;    // after which no case begins
-  std::string json;  // file; empty: none
+  double seconds;               // after which no case begins
+  std::string without_library;  // why the device has none; empty: nobody asked for one, or it has
+  std::string json;             // file; empty: none
 };
 
-// Times the cases and prints them beside the ceilings, which are measured first. Throws FILE_ERROR.
+// Times the cases and prints them beside the ceilings, which are measured first. What the device's library computes too
+// is timed in turns with it.
 void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOptions& options);
 
 }  // namespace baton::ops

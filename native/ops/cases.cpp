@@ -362,19 +362,35 @@ std::vector<Case> attention_cases(bool decode) {
       const int32_t kv_heads = group > 4 ? 1 : 2;
       add({.kv = kv, .heads = kv_heads * group, .kv_heads = kv_heads, .head_dim = head_dim, .rows = few});
     }
+    // Quick for its tiles: the mutants of what keeps tiles and splits apart are tried with such.
+    add({.name = "one head over several splits, " + std::string(name_of(kv)),
+         .kv = kv,
+         .heads = 1,
+         .kv_heads = 1,
+         .head_dim = 32,
+         .rows = {borders.back()}});
     add({.name = "tile and split borders, " + std::string(name_of(kv)),
          .kv = kv,
          .heads = 3,
          .kv_heads = 1,
          .head_dim = 64,
          .rows = borders});
-    add({.name = "tile and split borders, head_dim 128, " + std::string(name_of(kv)),
-         .kv = kv,
-         .heads = 4,
-         .kv_heads = 1,
-         .head_dim = 128,
-         .rows = {borders.back(), borders.front()}});
+    for (const int32_t head_dim : {128, 256}) {
+      if (kv == KvType::f32 && head_dim == 256) continue;  // only the other type's rings are shorter for it
+      add({.name = "tile and split borders, head_dim " + std::to_string(head_dim) + ", " + std::string(name_of(kv)),
+           .kv = kv,
+           .heads = 4,
+           .kv_heads = 1,
+           .head_dim = head_dim,
+           .rows = {borders.back(), borders.front()}});
+    }
   }
+  add({.name = "more heads to a KV head than a tile of lanes has, bf16",
+       .kv = KvType::bf16,
+       .heads = 71,
+       .kv_heads = 1,
+       .head_dim = 64,
+       .rows = {few.front(), few.back()}});
   if (decode) {
     std::vector<Stretch> rows(9, Stretch{0, 1});
     rows[4] = {300, 1};

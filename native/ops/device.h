@@ -26,13 +26,18 @@ struct Device {
   bool emulated;         // too slow for the shapes of real models
   int32_t capability;    // emulated: the compute capability, times ten
   bool attends_in_bf16;  // q, and the weights of values, are rounded to bf16 where keys and values are kept so
+  std::string library;   // that computes all products of bf16; empty: none. It does not obey the law of numerics
   size_t cache_bytes;    // what is larger is read from memory
   std::function<std::unique_ptr<Backend>(const BackendOptions&)> open;
   std::function<Ceilings()> measure;
 };
 
-// threads: of a processor; 0: all it has. INVALID_OPTION, DEVICE_UNAVAILABLE.
-Device find_device(const std::string& name, int32_t threads);
+// threads: of a processor; 0: all it has. cublaslt: of a GPU, as CudaOptions have it. INVALID_OPTION,
+// DEVICE_UNAVAILABLE.
+Device find_device(const std::string& name, int32_t threads, const std::string& cublaslt);
+
+// Whether a backend of a device that has a library lets that compute from now on.
+void use_library(Backend& backend, bool uses);
 
 // An order in which the emulator runs what real hardware may run in any: threads, and copies that nobody waits for.
 struct Schedule {

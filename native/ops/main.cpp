@@ -31,11 +31,13 @@ constexpr const char* kUsage =
     "  --every N          test: only the first of every N cases of an op\n"
     "  --seconds N        begins no further case after N seconds\n"
     "  --threads N        of a cpu (default: one per core)\n"
+    "  --cublaslt PATH    of a GPU: that library, or auto: any the loader finds. test: it computes the products of\n"
+    "                     bf16, which then need not obey the law; bench: it is timed with ours (cuda: auto)\n"
     "  --json FILE        bench: the table as JSON\n";
 
 struct Options {
   std::string command;
-  std::string device = "cpu", op = "*", schedule, async, json;
+  std::string device = "cpu", op = "*", schedule, async, cublaslt, json;
   std::vector<std::string> names;  // of cases; none: all
   bool quick = false;
   uint64_t seed = uint64_t(time(nullptr));
@@ -92,6 +94,8 @@ Options parse(int count, char** arguments) {
       options.schedule = one_of(option, value(), {"forward", "reverse", "random"});
     } else if (option == "--async") {
       options.async = one_of(option, value(), {"eager", "deferred"});
+    } else if (option == "--cublaslt") {
+      options.cublaslt = value();
     } else if (option == "--json") {
       options.json = value();
     } else if (option == "--seconds") {
@@ -140,19 +144,34 @@ void list(const std::vector<OpCases>& ops) {
   }
 }
 
+// With a library to hold it against, if there is one; else `reason` says why not. A real GPU looks for it unasked.
+Device find_device_to_bench(const Options& options, std::string& reason) {
+  const bool real_gpu = options.device.starts_with("cuda") && !options.device.starts_with("cuda-emu");
+  const std::string library = options.cublaslt.empty() && real_gpu ? "auto" : options.cublaslt;
+  try {
+    return find_device(options.device, options.threads, library);
+  } catch (const baton::Error& error) {
+    if (library.empty() || std::string(error.code) != "DEVICE_UNAVAILABLE") throw;
+    reason = error.what();
+  }
+  return find_device(options.device, options.threads, "");
+}
+
 int run(const Options& options) {
   const std::vector<OpCases> ops = chosen_cases(options);
   if (options.command == "list") {
     list(ops);
     return 0;
   }
-  const Device device = find_device(options.device, options.threads);
   if (options.command == "test") {
+    const Device device = find_device(options.device, options.threads, options.cublaslt);
     const TestOptions how = {options.quick, options.seed,    options.schedule,
                              options.async, options.seconds, options.every};
     return test(device, ops, how) ? 0 : 1;
   }
-  bench(device, ops, {options.quick, options.seed, options.seconds, options.json});
+  std::string reason;
+  const Device device = find_device_to_bench(options, reason);
+  bench(device, ops, {options.quick, options.seed, options.seconds, reason, options.json});
   return 0;
 }
 

@@ -98,6 +98,7 @@ class Tests {
 
 bool test(const Device& device, const std::vector<OpCases>& ops, const TestOptions& options) {
   printf("%s: %s; --seed %llu\n", device.name.c_str(), device.hardware.c_str(), (unsigned long long)options.seed);
+  if (!device.library.empty()) printf("products of bf16: %s\n", device.library.c_str());
   Tests tests(device, options);
   Counts counts;
   for (const Schedule& schedule : schedules(device)) {

@@ -132,7 +132,7 @@ uint64_t test_convert(const Device& device, const Case& one, uint64_t seed) {
   // The clock of benches: it waits for what it times, and that is done as often as it says.
   const Rows rows = trial.rows(one.tokens, one.inputs);
   trial.write(rows, values);
-  const double seconds = trial.on().seconds([&] { trial.on().convert(*operand, rows); }, 1);
+  const double seconds = trial.on().seconds({[&] { trial.on().convert(*operand, rows); }}, 1)[0];
   require(seconds >= 0, "seconds: expected 0 or more, received " + std::to_string(seconds));
   same_bits("while it is timed", trial.read(*operand), out, size_t(one.inputs));
 

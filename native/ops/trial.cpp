@@ -53,7 +53,8 @@ Trial::Trial(const Device& device, const Case& one, const Room& room, uint64_t s
       answers_(room.rows) {}
 
 Answers& Trial::answers() {
-  backend_->sync();
+  backend_->end();
+  backend_->take(true);
   for (const int32_t token : answers_.sampled) digest_ = digest_ * 31 + uint64_t(token);
   return answers_;
 }

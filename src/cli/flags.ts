@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { nearestName } from '../options.ts';
+import { nearestName, POLICIES } from '../options.ts';
 
 /** The command line was wrong: exit code 2, and a word about `--help`. */
 export class UsageError extends Error {
@@ -40,7 +40,7 @@ export const LOAD_FLAGS = {
   'max-context': { type: 'number', value: 'N', help: 'most tokens of one request' },
   rows: { type: 'number', value: 'N', help: 'requests that decode together' },
   threads: { type: 'number', value: 'N', help: 'threads; 0: as many as there are free cores' },
-  policy: { type: 'text', value: 'NAME', help: 'relay or static' },
+  policy: { type: 'text', value: 'NAME', help: POLICIES.join(', ') },
   admission: { type: 'text', value: 'NAME', help: 'optimistic or reserve' },
   isa: { type: 'text', value: 'NAME', help: 'auto, amx, avx512, avx2 or scalar' },
 } as const satisfies Flags;

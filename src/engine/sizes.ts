@@ -10,6 +10,10 @@ const SHARE_OF_GPU = 0.9; // of what weights and workspace leave
 const GPU_WORKSPACE_BYTES = 2 ** 30;
 // Prompt tokens that a step takes beside one for each row: large enough for matrix products to run at full speed.
 const STEP_PROMPT_TOKENS = { cpu: 256, gpu: 2048 };
+// Room for all rows at full context, so many times. A dense layout is copied, and its prefilled pool lies beside it.
+const ROOMS: Partial<Record<NonNullable<LoadOptions['policy']>, number>> = { baton: 2.5, 'baton-pd': 2.5 };
+// Policies that compute a whole prompt in one step, and pay for it with the memory of as many activations.
+const WHOLE_PROMPTS: readonly LoadOptions['policy'][] = ['orca', 'baton', 'baton-pd'];
 
 /** What a model is loaded as, when everything is said that the caller left open. */
 export interface Sizes {
@@ -32,11 +36,12 @@ export interface FreeMemory {
   readonly gpu: boolean;
 }
 
-type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes'>;
+type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes' | 'policy'>;
 
 /**
- * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows at
- * full context, at most a quarter of the free memory.
+ * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows
+ * at full context (more, where they lie in a dense layout), at most a quarter of the free memory. A step takes a token
+ * of each row, and a good many of prompts: one of full context, if the policy computes prompts whole.
  * Throws INVALID_OPTION or OUT_OF_MEMORY if a request of full context does not fit.
  */
 export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memory: FreeMemory): Sizes {
@@ -50,14 +55,16 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
   const kv = given(asked.kv) ?? (weights === 'f32' ? 'f32' : 'bf16');
 
   const slotBytes = config.layers * 2 * config.kvHeads * config.headDim * (kv === 'f32' ? 4 : 2);
+  const usual = STEP_PROMPT_TOKENS[memory.gpu ? 'gpu' : 'cpu'];
+  const promptTokens = WHOLE_PROMPTS.includes(asked.policy) ? Math.max(usual, context) : usual;
+  const workspace = GPU_WORKSPACE_BYTES + (promptTokens - usual) * activationBytes(config);
   const least = Math.ceil(context / TILE) * TILE;
   const room = memory.gpu
-    ? (memory.freeBytes - weightBytes(config, weights) - GPU_WORKSPACE_BYTES) * SHARE_OF_GPU
-    : Math.min(rows * least * slotBytes, memory.freeBytes * SHARE_OF_MEMORY);
+    ? (memory.freeBytes - weightBytes(config, weights) - workspace) * SHARE_OF_GPU
+    : Math.min((ROOMS[asked.policy ?? 'relay'] ?? 1) * rows * least * slotBytes, memory.freeBytes * SHARE_OF_MEMORY);
   const bytes = asked.kvBytes ?? room;
   const slots = Math.min(MOST_SLOTS, Math.floor(bytes / slotBytes / TILE) * TILE);
-  const stepTokens = rows + STEP_PROMPT_TOKENS[memory.gpu ? 'gpu' : 'cpu'];
-  if (slots >= least) return { context, weights, kv, slots, hostSlots: 0, stepTokens };
+  if (slots >= least) return { context, weights, kv, slots, hostSlots: 0, stepTokens: rows + promptTokens };
 
   const expected = `expected at least ${least * slotBytes} bytes for one request of ${context} tokens`;
   if (asked.kvBytes !== undefined) {
@@ -74,6 +81,11 @@ function weightBytes(config: ModelConfig, weights: string): number {
   const layer = hidden * headDim * (2 * heads + 2 * kvHeads) + 3 * hidden * intermediate;
   const values = layers * layer + vocabulary * hidden * (tiedEmbedding ? 1 : 2);
   return values * (weights === 'f32' ? 4 : weights === 'bf16' ? 2 : 1);
+}
+
+/** Of one token on its way through a layer, at most. */
+function activationBytes({ hidden, intermediate, heads, kvHeads, headDim }: ModelConfig): number {
+  return 4 * (2 * hidden + headDim * (2 * heads + 2 * kvHeads) + intermediate);
 }
 
 function given(format: string | undefined): string | undefined {

@@ -1,6 +1,7 @@
 import { EngineError } from '../errors.ts';
-import { type KvArena, tiled } from './arena.ts';
+import { tiled } from './arena.ts';
 import type { Batch } from './batch.ts';
+import type { KvMap } from './kv-map.ts';
 import type { PrefilledPool } from './pool.ts';
 import type { Queue } from './queue.ts';
 import type { Request } from './request.ts';
@@ -22,7 +23,7 @@ export class Admission {
   constructor(
     readonly mode: AdmissionMode,
     readonly limits: AdmissionLimits,
-    readonly arena: KvArena,
+    readonly arena: KvMap,
     readonly queue: Queue,
     readonly pool: PrefilledPool,
     readonly batch: Batch,
@@ -77,7 +78,8 @@ export class Admission {
     for (let row = this.batch.length - 1; row >= 0; row--) {
       const request = this.batch.rows[row];
       if (request === undefined || request.ending || request.held) continue;
-      if (request.length <= request.span!.capacity) continue;
+      const { masked, capacity } = request.span!;
+      if (masked + request.length <= capacity) continue;
       const slots = tiled(request.length);
       while (request.span !== undefined && !this.arena.grow(request.span, slots)) this.#makeRoom(request);
     }

@@ -7,17 +7,25 @@ export function tiled(slots: number): number {
   return Math.ceil(slots / TILE) * TILE;
 }
 
+/** Throws unless an arena can have so many slots. */
+export function checkSlots(slots: number): void {
+  if (Number.isInteger(slots) && slots > 0 && slots % TILE === 0) return;
+  throw new EngineError('INVALID_ARGUMENT', `slots: expected a positive multiple of ${TILE}, got ${slots}`);
+}
+
 /** What the arena must know of whoever owns a span: how many slots of it hold keys and values. */
 export interface SpanOwner {
   readonly computed: number;
 }
 
-/** The contiguous slots of one owner. Only the arena writes it. */
+/** The contiguous slots of one owner. Only the map that made it writes it. */
 export interface Span {
   readonly owner: SpanOwner;
   offset: number;
   capacity: number;
-  /** Where its contents lie on the device; differs from `offset` while a move is pending. */
+  /** Leading slots that are padding, and never read; the key of position p lies in slot offset + masked + p. */
+  masked: number;
+  /** Where its contents lie on the device; differs from `offset + masked` while a move is pending. */
   home: number;
 }
 
@@ -57,9 +65,7 @@ export class KvArena {
   #refused = Infinity; // fewest slots that could not be allocated since the map last changed for the better
 
   constructor(readonly slots: number) {
-    if (!Number.isInteger(slots) || slots <= 0 || slots % TILE !== 0) {
-      throw new EngineError('INVALID_ARGUMENT', `slots: expected a positive multiple of ${TILE}, got ${slots}`);
-    }
+    checkSlots(slots);
     this.#free = slots;
   }
 
@@ -80,7 +86,7 @@ export class KvArena {
       this.#clear(place);
       offset = place.offset;
     }
-    const span: Span = { owner, offset, capacity: slots, home: offset };
+    const span: Span = { owner, offset, capacity: slots, masked: 0, home: offset };
     this.#spans.splice(this.#after(offset), 0, span);
     this.#occupy(slots);
     return span;

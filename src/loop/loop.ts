@@ -3,8 +3,13 @@ import { type NativeEngine, RUN_FIELDS, type StepResult, TOP_LOGPROBS } from '..
 import { Admission, type AdmissionMode } from './admission.ts';
 import { type ArenaStats, KvArena } from './arena.ts';
 import { Batch } from './batch.ts';
+import { DenseMap } from './dense.ts';
+import type { KvMap } from './kv-map.ts';
 import { type IdleStats, Metrics, type StepTimes } from './metrics.ts';
 import { OutputLengths } from './output-lengths.ts';
+import { Baton } from './policies/baton.ts';
+import { BatonPd } from './policies/baton-pd.ts';
+import { Orca } from './policies/orca.ts';
 import type { LoopState, Policy } from './policies/policy.ts';
 import { Relay, type RelayRules } from './policies/relay.ts';
 import { Static } from './policies/static.ts';
@@ -17,9 +22,32 @@ import { stopReason } from './stop.ts';
 
 export type { FinishReason } from './request.ts';
 
+/** What a loop's parts are made from. */
+interface Making {
+  readonly slots: number;
+  readonly rows: number;
+  readonly reserve: boolean;
+  readonly options: LoopOptions;
+}
+
+/** A policy, and the map of the arena that it plans for. */
+interface Parts {
+  readonly policy: Policy;
+  readonly arena: KvMap;
+}
+
 const POLICIES = {
-  relay: (options: LoopOptions): Policy => new Relay(options),
-  static: (): Policy => new Static(),
+  relay: ({ slots, options }: Making): Parts => ({ policy: new Relay(options), arena: new KvArena(slots) }),
+  'baton-pd': ({ slots, rows, reserve }: Making): Parts => {
+    const arena = new DenseMap(slots, { rows, reserve, apart: true });
+    return { policy: new BatonPd(arena), arena };
+  },
+  baton: ({ slots, rows, reserve }: Making): Parts => {
+    const arena = new DenseMap(slots, { rows, reserve, apart: false });
+    return { policy: new Baton(arena), arena };
+  },
+  orca: ({ slots }: Making): Parts => ({ policy: new Orca(), arena: new KvArena(slots) }),
+  static: ({ slots }: Making): Parts => ({ policy: new Static(), arena: new KvArena(slots) }),
 };
 
 export type PolicyName = keyof typeof POLICIES;
@@ -100,7 +128,7 @@ export class Loop {
   readonly native: NativeEngine;
   readonly options: LoopOptions;
   readonly policy: Policy;
-  readonly arena: KvArena;
+  readonly arena: KvMap;
   readonly queue = new Queue();
   readonly pool = new PrefilledPool();
   readonly batch: Batch;
@@ -138,7 +166,8 @@ export class Loop {
       throw new EngineError('INVALID_OPTION', `targetItlMs: expected a number above 0, got ${targetItlMs}`);
     }
     if (!Object.hasOwn(POLICIES, options.policy)) {
-      throw new EngineError('INVALID_OPTION', `policy: expected ${POLICY_NAMES.join(' or ')}, got ${options.policy}`);
+      const message = `policy: expected one of ${POLICY_NAMES.join(', ')}, got ${options.policy}`;
+      throw new EngineError('INVALID_OPTION', message);
     }
     if (options.admission !== 'optimistic' && options.admission !== 'reserve') {
       const message = `admission: expected optimistic or reserve, got ${String(options.admission)}`;
@@ -146,8 +175,8 @@ export class Loop {
     }
     this.native = native;
     this.options = options;
-    this.policy = POLICIES[options.policy](options);
-    this.arena = new KvArena(native.slots);
+    const making = { slots: native.slots, rows, reserve: options.admission === 'reserve', options };
+    ({ policy: this.policy, arena: this.arena } = POLICIES[options.policy](making));
     const limits = { rows, stepTokens, slots: native.slots };
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
     this.batch = new Batch(rows, this.#next.plan);
@@ -419,11 +448,12 @@ export class Loop {
 
   #line({ plan, use }: Step, ms: number): string {
     const { batch, pool, queue, arena, metrics, admission } = this;
-    const { runCount, tokenCount, chunkTokens, deadTokens, moveCount } = plan;
+    const { runCount, tokenCount, chunkTokens, padTokens, deadTokens, moveCount } = plan;
     return (
       `step ${metrics.steps}: ${ms.toFixed(2)} ms, rows ${use.used}/${batch.size}, runs ${runCount}, ` +
-      `tokens ${tokenCount} (chunks ${chunkTokens}, dead ${deadTokens}), moves ${moveCount}, pool ${pool.length}, ` +
-      `queue ${queue.length}, free ${arena.free}/${arena.slots}, preemptions ${admission.preemptions}`
+      `tokens ${tokenCount} (chunks ${chunkTokens}, pad ${padTokens}, dead ${deadTokens}), moves ${moveCount}, ` +
+      `pool ${pool.length}, queue ${queue.length}, free ${arena.free}/${arena.slots}, ` +
+      `preemptions ${admission.preemptions}`
     );
   }
 

@@ -23,7 +23,7 @@ export interface IdleStats {
   readonly emptyRows: number;
   /** Row-time in which rows ready to decode were left out of a step. */
   readonly stallMs: number;
-  /** Masked slots read by attention. */
+  /** Masked slots read by attention: none. Our kernels begin behind them, where a masked dense one would read them. */
   readonly padKv: number;
   readonly rowMs: number;
   readonly wastedMs: { readonly pad: number; readonly dead: number; readonly empty: number; readonly stall: number };
@@ -46,7 +46,6 @@ export class Metrics {
   #padTokens = 0;
   #deadTokens = 0;
   #emptyRows = 0;
-  #padKv = 0;
   #rowMs = 0;
   readonly #wastedMs = { pad: 0, dead: 0, empty: 0, stall: 0 };
   #totalMs = 0;
@@ -61,9 +60,9 @@ export class Metrics {
     this.#padTokens += plan.padTokens;
     this.#deadTokens += plan.deadTokens;
     this.#emptyRows += rows.empty;
-    this.#padKv += plan.maskedSlots;
     this.#rowMs += ms * (rows.used + rows.empty);
-    wasted.pad += plan.tokenCount > 0 ? (ms * rows.used * plan.padTokens) / plan.tokenCount : 0;
+    const live = rows.used - rows.stalled - plan.deadTokens; // the time of the others is wasted once, and wholly
+    wasted.pad += plan.tokenCount > 0 ? (ms * live * plan.padTokens) / plan.tokenCount : 0;
     wasted.dead += ms * plan.deadTokens; // one per dead row
     wasted.empty += ms * rows.empty;
     wasted.stall += ms * rows.stalled;
@@ -78,7 +77,7 @@ export class Metrics {
       deadTokens: this.#deadTokens,
       emptyRows: this.#emptyRows,
       stallMs: wastedMs.stall,
-      padKv: this.#padKv,
+      padKv: 0,
       rowMs: this.#rowMs,
       wastedMs,
     };

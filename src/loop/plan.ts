@@ -5,6 +5,8 @@ import { addChunk, addDecode, copyLoad, emptyLoad } from './step-time.ts';
 
 const NOTHING = emptyLoad();
 
+const PAD = 0; // any token will do: nothing reads what becomes of it
+
 export interface PlanLimits {
   readonly rows: number;
   readonly stepTokens: number;
@@ -29,10 +31,8 @@ export class Plan implements StepPlan {
   liveRuns = 0;
   /** Tokens drawn for finished requests. */
   deadTokens = 0;
-  /** Tokens computed on padding; dense policies add to it. */
+  /** Tokens computed on padding. */
   padTokens = 0;
-  /** Masked slots read by attention; dense policies add to it. */
-  maskedSlots = 0;
   /** Prompt tokens computed without a row. */
   chunkTokens = 0;
   /** What its time will depend on. */
@@ -87,12 +87,26 @@ export class Plan implements StepPlan {
     this.deadTokens++;
   }
 
+  /** So many columns of padding in a row: computed like any token, in slots that nobody reads. */
+  pad(slot: number, count: number): void {
+    const at = this.runCount * RUN_FIELDS;
+    this.runs[at] = -1;
+    this.runs[at + 1] = slot - (slot % TILE); // spans begin at a tile
+    this.runs[at + 2] = slot % TILE;
+    this.runs[at + 3] = 0;
+    this.runs[at + 4] = count;
+    this.owners[this.runCount++] = undefined;
+    for (let i = 0; i < count; i++) this.tokens[this.tokenCount++] = PAD;
+    this.padTokens += count;
+    addChunk(this.load, 0, count);
+  }
+
   /** Forgets a step that has been taken. What retiring noted since then belongs to the next, so only this clears. */
   clear(): void {
     this.owners.fill(undefined, 0, this.runCount);
     this.moveCount = this.rowMoveCount = this.runCount = this.tokenCount = 0;
     this.starts.length = 0;
-    this.liveRuns = this.deadTokens = this.padTokens = this.maskedSlots = this.chunkTokens = 0;
+    this.liveRuns = this.deadTokens = this.padTokens = this.chunkTokens = 0;
     copyLoad(this.load, NOTHING);
   }
 
@@ -100,7 +114,7 @@ export class Plan implements StepPlan {
     const at = this.runCount * RUN_FIELDS;
     this.runs[at] = row;
     this.runs[at + 1] = request.span!.offset;
-    this.runs[at + 2] = 0; // spans of the arena have no masked slots
+    this.runs[at + 2] = request.span!.masked;
     this.runs[at + 3] = position;
     this.runs[at + 4] = count;
     this.owners[this.runCount++] = request;

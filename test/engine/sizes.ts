@@ -2,6 +2,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { chooseSizes } from '../../src/engine/sizes.ts';
 import { EngineError } from '../../src/errors.ts';
+import type { PolicyName } from '../../src/loop/loop.ts';
 import type { ModelConfig } from '../../src/native.ts';
 
 const sizes = suite('Sizes');
@@ -62,6 +63,28 @@ sizes('takes nine tenths of what the weights leave of a GPU', () => {
   assert.is(stepTokens, 3 + 2048);
   assert.is(chooseSizes(model, { kvBytes: 128 * 8192 }, 3, gpu(0)).slots, 8192);
   assert.match(codeOf(() => chooseSizes(model, {}, 3, gpu(2 ** 30))), /^OUT_OF_MEMORY .* got 0 bytes, with 1073741824 free/);
+});
+
+sizes('takes a prompt of full context in one step for policies that compute prompts whole', () => {
+  const stepTokens = (policy: PolicyName, maxContext: number) =>
+    chooseSizes(model, { policy, maxContext }, 3, MUCH).stepTokens;
+  for (const policy of ['orca', 'baton', 'baton-pd'] as const) {
+    assert.equal([stepTokens(policy, 5000), stepTokens(policy, 100)], [3 + 5000, 3 + 256]);
+  }
+  for (const policy of ['relay', 'static'] as const) assert.is(stepTokens(policy, 5000), 3 + 256);
+});
+
+sizes('gives a dense layout room for its copy and its pool', () => {
+  const slots = (policy: PolicyName, memory = MUCH) => chooseSizes(model, { policy }, 4, memory).slots;
+  assert.equal([slots('orca'), slots('baton'), slots('baton-pd')], [4 * 8192, 10 * 8192, 10 * 8192]);
+  assert.is(slots('baton', cpu(4 * 128 * 8192)), 8192);
+});
+
+sizes('gives a GPU less for keys and values where steps are longer', () => {
+  const slots = (policy: PolicyName) => chooseSizes(model, { policy }, 3, { freeBytes: 2 ** 31, gpu: true }).slots;
+  const activation = 4 * (2 * 16 + 8 * (2 * 4 + 2 * 2) + 64); // bytes of one token
+  const less = ((8192 - 2048) * activation * 0.9) / 128;
+  assert.ok(Math.abs(slots('relay') - slots('orca') - less) <= 64);
 });
 
 sizes('takes what is asked for, if one request fits', () => {

@@ -24,6 +24,7 @@ export function smallestLoad(model: ModelFolder): NativeLoad {
     threads: 1,
     graphs: true,
     checkLaunches: false,
+    cublasLt: '',
     weights: 'f32',
     kv: 'f32',
     slots: 64,

@@ -1,14 +1,13 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EngineError } from '../../src/errors.ts';
-import type { LoopOptions, PolicyName, StepRecord } from '../../src/loop/loop.ts';
+import { type LoopOptions, POLICY_NAMES, type PolicyName, type StepRecord } from '../../src/loop/loop.ts';
 import type { LoopState, Policy } from '../../src/loop/policies/policy.ts';
 import type { Request } from '../../src/loop/request.ts';
 import { workload } from '../../src/loop/workloads.ts';
 import { drain, make, options, request, solo } from './fake/requests.ts';
 
 const loop = suite('Loop');
-const POLICIES: readonly PolicyName[] = ['relay', 'static'];
 
 function code(run: () => unknown): string {
   try {
@@ -24,7 +23,7 @@ function nothingLeft(it: ReturnType<typeof make>): void {
   assert.equal([arena.free, queued, pooled, rowsUsed], [arena.slots, 0, 0, 0]);
 }
 
-for (const policy of POLICIES) {
+for (const policy of POLICY_NAMES) {
   loop(`${policy}: gives each request the tokens of its solo run`, async () => {
     const it = make({ policy, rows: 3 });
     const prompts = [5, 1, 90, 300, 2, 64, 65];
@@ -155,6 +154,31 @@ for (const [policy, most, least] of [['relay', 0.01, 0], ['static', 1, 0.25]] as
     assert.is(share, (wastedMs.pad + wastedMs.dead + wastedMs.empty + wastedMs.stall) / rowMs);
     await drain(it.loop);
     assert.is(it.finished.length, 400);
+  });
+}
+
+// Two rows; A, B and C want 3 tokens after 3, 1 after 2, and 2 after 4. Every step takes a millisecond.
+type Waste = Partial<Record<'pad' | 'dead' | 'empty', number>>;
+const WASTE: Record<PolicyName, Waste & { readonly steps: number; readonly ms: number }> = {
+  relay: { steps: 3, ms: 0 },
+  'baton-pd': { steps: 4, empty: 2, ms: 2 }, // all three are prefilled first, without rows
+  baton: { steps: 3, pad: 1 + 3, ms: 2 * (1 / 6) + 2 * (3 / 8) }, // B is padded to A, then A while C is inserted
+  orca: { steps: 3, ms: 0 },
+  static: { steps: 7, dead: 2, empty: 2 + 1, ms: 5 }, // B's row is kept until A ends; both batches are prefilled first
+};
+
+for (const policy of POLICY_NAMES) {
+  loop(`${policy}: idle computation is counted by kind`, async () => {
+    const it = make({ policy, rows: 2 });
+    for (const [id, [prompt, maxTokens]] of ([[3, 3], [2, 1], [4, 2]] as const).entries()) {
+      it.loop.add(request(id, { prompt, maxTokens }));
+    }
+    await drain(it.loop);
+    const { steps, idle } = it.loop.stats();
+    const { steps: expected, pad = 0, dead = 0, empty = 0, ms } = WASTE[policy];
+    const { padTokens, deadTokens, emptyRows, stallMs, padKv } = idle;
+    assert.equal([steps, padTokens, deadTokens, emptyRows, stallMs, padKv], [expected, pad, dead, empty, 0, 0]);
+    assert.ok(Math.abs(idle.share * idle.rowMs - ms) < 1e-9, `${idle.share * idle.rowMs} ms`);
   });
 }
 
@@ -317,7 +341,7 @@ loop('reserve never preempts', async () => {
   nothingLeft(it);
 });
 
-for (const policy of POLICIES) {
+for (const policy of POLICY_NAMES) {
   for (const preemptEvery of [1, 2, 5]) {
     loop(`${policy}: a preemption forced every ${preemptEvery} steps changes no token`, async () => {
       const it = make({ policy, rows: 3, slots: 512, preemptEvery });
@@ -411,7 +435,7 @@ loop('counts rows that a policy leaves out of a step as stalled', async () => {
   assert.equal([stallMs, share, rowMs], [3, 3 / 8, 8]);
 });
 
-for (const [policy, overlap] of POLICIES.flatMap((name) => [[name, false], [name, true]] as const)) {
+for (const [policy, overlap] of POLICY_NAMES.flatMap((name) => [[name, false], [name, true]] as const)) {
   const how = `${policy}${overlap ? ', overlapping' : ''}`;
   loop(`${how}: an abort in any place, at any await, gives the memory back by the next tick`, async () => {
     const steps = async (abort?: { at: number; during: boolean }) => {

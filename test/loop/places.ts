@@ -90,7 +90,6 @@ metrics('splits idle computation by kind, over the row-time that somebody wanted
   it.step(10, plan, { used: 4, empty: 3, stalled: 1 });
   plan.deadTokens = 0;
   plan.padTokens = 5;
-  plan.maskedSlots = 70;
   plan.tokenCount = 10;
   it.step(2, plan, { used: 6, empty: 0, stalled: 0 });
   const wastedMs = { pad: 6, dead: 20, empty: 30, stall: 10 };
@@ -100,7 +99,7 @@ metrics('splits idle computation by kind, over the row-time that somebody wanted
     deadTokens: 2,
     emptyRows: 3,
     stallMs: 10,
-    padKv: 70,
+    padKv: 0,
     rowMs: 122,
     wastedMs,
   });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Loop, LoopOptions } from '../../src/loop/loop.ts';
+import { type Loop, type LoopOptions, POLICY_NAMES } from '../../src/loop/loop.ts';
 import { Request } from '../../src/loop/request.ts';
 import { STEP_TERMS, type StepCoefficients, StepTime } from '../../src/loop/step-time.ts';
 import { make, options, solo, type Wanted } from './fake/requests.ts';
@@ -33,7 +33,7 @@ const life = fc.record({
 
 const setting = fc
   .record({
-    policy: fc.constantFrom('relay' as const, 'static' as const),
+    policy: fc.constantFrom(...POLICY_NAMES),
     admission: fc.constantFrom('optimistic' as const, 'reserve' as const),
     slots: fc.constantFrom(...SLOTS),
     rows: fc.integer({ min: 1, max: 6 }),

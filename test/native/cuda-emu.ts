@@ -13,7 +13,7 @@ import { DRAWN, GREEDY } from '../../src/native.ts';
 import type { Addon, NativeEngine } from '../../src/native.ts';
 import type { Answers, GoldenCase } from '../fake/golden.ts';
 import { firstDifference, followAll, largestGap, withEngine } from '../fake/golden.ts';
-import { makePlan, makeResult, start, talesLoad } from './fake/tales.ts';
+import { makePlan, makeResult, start, talesLoad, type PlanParts } from './fake/tales.ts';
 
 /** What only a build against the emulator exports. */
 interface Emulator {
@@ -62,44 +62,41 @@ async function answersOf(folder: string, cases: readonly GoldenCase[], weights: 
   });
 }
 
-/** A prompt in chunks, then tokens fed back by the device, in a row that moves: everything it said, bit for bit. */
-async function play(engine: NativeEngine, company: number): Promise<string[]> {
+/**
+ * A prompt in chunks, then tokens fed back by the device, in a row that moves: everything it said, bit for bit.
+ * `ahead`: steps are asked for before the last has ended.
+ */
+async function play(engine: NativeEngine, company: number, ahead = false): Promise<string[]> {
   const sampling = { ...GREEDY, temperature: 0.9, topP: 0.95, repetitionPenalty: 1.1, seed: 11, logprobs: 3 };
   const others = Array.from({ length: company }, (_, i) => i + 1);
-  const result = makeResult(8);
-  const said: string[] = [];
-  const hear = (row: number) => {
-    const top = [...result.topTokens.slice(20 * row, 20 * row + 3)];
-    said.push([result.sampled[row], result.logprobs[row], ...top].join(' '));
+  const steps: Promise<string[]>[] = [];
+  const ask = async (parts: PlanParts, row?: number) => {
+    const result = makeResult(8);
+    const step = engine.step(makePlan(parts), result).then(() => {
+      if (row === undefined) return [];
+      const top = [...result.topTokens.slice(20 * row, 20 * row + 3)];
+      return [[result.sampled[row], result.logprobs[row], ...top].join(' ')];
+    });
+    steps.push(step);
+    if (!ahead) await step;
   };
-  await engine.step(makePlan({ runs: [[-1, 0, 3, 0, 5]], tokens: PROMPT.slice(0, 5) }), result);
+  await ask({ runs: [[-1, 0, 3, 0, 5]], tokens: PROMPT.slice(0, 5) });
   const begun = {
     starts: [start(0, PROMPT, sampling), ...others.map((row) => start(row, [row, 7]))],
     runs: [[0, 0, 3, 5, 4], ...others.map((row) => [row, 64 * row, 0, 0, 2])],
     tokens: [...PROMPT.slice(5), ...others.flatMap((row) => [row, 7])],
   };
-  await engine.step(makePlan(begun), result);
-  hear(0);
+  await ask(begun, 0);
   for (let step = 0; step < 5; step++) {
     const runs = [[0, 0, 3, 9 + step, 1], ...others.map((row) => [row, 64 * row, 0, 2 + step, 1])];
-    await engine.step(makePlan({ runs, tokens: runs.map(() => DRAWN) }), result);
-    hear(0);
+    await ask({ runs, tokens: runs.map(() => DRAWN) }, 0);
   }
-  await engine.step(
-    makePlan({ moves: [[0, 512, 20]], rowMoves: [[0, 7]], runs: [[7, 512, 3, 14, 1]], tokens: [DRAWN] }),
-    result,
-  );
-  hear(7);
+  await ask({ moves: [[0, 512, 20]], rowMoves: [[0, 7]], runs: [[7, 512, 3, 14, 1]], tokens: [DRAWN] }, 7);
   // Slots behind masked ones shift by less than their number, onto themselves.
-  await engine.step(makePlan({ moves: [[515, 513, 15]], runs: [[7, 512, 1, 15, 1]], tokens: [DRAWN] }), result);
-  hear(7);
-  await engine.step(makePlan({ moves: [[513, engine.slots + 7, 16]] }), result); // parked, and back elsewhere
-  await engine.step(
-    makePlan({ moves: [[engine.slots + 7, 578, 16]], runs: [[7, 576, 2, 16, 1]], tokens: [DRAWN] }),
-    result,
-  );
-  hear(7);
-  return said;
+  await ask({ moves: [[515, 513, 15]], runs: [[7, 512, 1, 15, 1]], tokens: [DRAWN] }, 7);
+  await ask({ moves: [[513, engine.slots + 7, 16]] }); // parked, and back elsewhere
+  await ask({ moves: [[engine.slots + 7, 578, 16]], runs: [[7, 576, 2, 16, 1]], tokens: [DRAWN] }, 7);
+  return (await Promise.all(steps)).flat();
 }
 
 const small = (changes: object = {}) =>
@@ -182,6 +179,7 @@ if (emulator === undefined) {
           emulator.configure({ order, async, seed: 3, capability });
           const engine = await addon.load(small({ weights, graphs, checkLaunches }));
           said.add((await play(engine, company)).join('\n'));
+          said.add((await play(engine, company, true)).join('\n')); // the next step asked for before the last has ended
           await engine.close();
         }
         assert.is(said.size, 1, [...said].join('\n\n'));

@@ -71,6 +71,7 @@ export function talesLoad(changes: Partial<NativeLoad> = {}): NativeLoad {
     threads: 1,
     graphs: true,
     checkLaunches: false,
+    cublasLt: '',
     weights: 'bf16',
     kv: 'f32',
     slots: 1024,
