@@ -23,6 +23,7 @@ import type { ShapeName } from './shapes.ts';
 import { synthesize } from './synthesize.ts';
 
 type Contender = Pick<LoopOptions, 'policy' | 'rules' | 'targetItlMs'>;
+type Learnt = Contender & { readonly stepTime: StepTime };
 
 /** Relay without what its rules bring: the constant chunks it had first, and then with one rule after the other. */
 const ABLATION: Readonly<Record<string, Contender>> = {
@@ -47,6 +48,7 @@ const { values: flags } = parseArgs({
     slots: { type: 'string' }, // of the arena; by default room for all rows at full context
     rate: { type: 'string' }, // requests/s
     ttft: { type: 'string', default: 'Infinity' }, // ms, for goodput
+    threads: { type: 'string', default: '0' },
     early: { type: 'boolean', default: false }, // outputs end before their maxTokens, as by stop tokens
     rounds: { type: 'string', default: '3' },
     seed: { type: 'string', default: '1' },
@@ -81,8 +83,9 @@ async function load(model: string): Promise<Loaded> {
   const memory = { freeBytes: 2 ** 33, hostFreeBytes: 0, gpu: false };
   const sizes = chooseSizes({ config, storedType }, { maxContext: context }, rows, memory);
   const slots = flags.slots === undefined ? sizes.slots : Number(flags.slots);
-  const place = { device: 'cpu', isa: 'auto', threads: 0, graphs: true, cublasLt: '', checkLaunches: false };
-  const engine = await loadAddon().load({ config, files, tensors, ...place, ...sizes, slots, rows });
+  const place = { device: 'cpu', isa: 'auto', threads: Number(flags.threads) };
+  const unused = { graphs: true, cublasLt: '', checkLaunches: false }; // options of GPUs
+  const engine = await loadAddon().load({ config, files, tensors, ...place, ...unused, ...sizes, slots, rows });
   return { engine, vocabulary: config.vocabulary, stepTokens: sizes.stepTokens };
 }
 
@@ -92,7 +95,8 @@ interface Reading {
   tokens: readonly number[];
 }
 
-async function play({ engine, vocabulary, stepTokens }: Loaded, how: Contender & { readonly stepTime: StepTime }, lengths: readonly WorkloadRequest[]) {
+async function play(loaded: Loaded, how: Learnt, lengths: readonly WorkloadRequest[]) {
+  const { engine, vocabulary, stepTokens } = loaded;
   const uniform = generator(seed);
   const readings: Reading[] = [];
   const loop = new Loop(engine, {

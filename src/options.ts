@@ -56,8 +56,8 @@ export interface LoadOptions {
   /** `optimistic` (default) gives a request memory as it grows, `reserve` for its whole length at once. */
   readonly admission?: (typeof ADMISSIONS)[number];
   /**
-   * Most milliseconds between two tokens of a request, as far as the device allows: `relay` sizes chunks of prompts, and
-   * the number of rows in use, so that no step is expected to take longer. Infinity: throughput before smoothness.
+   * Most milliseconds between two tokens of a request, as far as the device allows: `relay` sizes chunks of prompts,
+   * and the number of rows in use, so that no step is expected to take longer. Infinity: throughput before smoothness.
    * Default: 1.25 times what a step of all rows takes without prompts, 1.4 times while a row is empty for want of one.
    */
   readonly targetItlMs?: number;

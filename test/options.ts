@@ -23,9 +23,9 @@ function refused(run: () => unknown, message: RegExp, code = 'INVALID_OPTION'): 
 }
 
 options('reads load options as they are', () => {
-  const sizes = { kvBytes: 1e9, parkBytes: 0, agingMs: 1, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1, targetItlMs: 9 };
+  const sizes = { kvBytes: 1e9, parkBytes: 0, agingMs: 1, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1 };
   const names = { device: 'cpu', weights: 'int8', kv: 'f32', policy: 'static', admission: 'reserve', isa: 'scalar' };
-  const given = { ...sizes, ...names, onProgress() {} };
+  const given = { ...sizes, ...names, targetItlMs: 20, onProgress() {} };
   assert.equal(readLoadOptions(given), given);
   assert.equal(readLoadOptions({ rows: undefined }), {});
 });
@@ -49,7 +49,9 @@ options('refuses options that would have no effect yet', () => {
 options('takes an inter-token target above 0, Infinity among them', () => {
   assert.is(readLoadOptions({ targetItlMs: Infinity }).targetItlMs, Infinity);
   assert.is(readLoadOptions({ targetItlMs: 0.5 }).targetItlMs, 0.5);
-  for (const targetItlMs of [0, -1, NaN, '20']) refused(load({ targetItlMs }), /targetItlMs: expected a number above 0/);
+  for (const targetItlMs of [0, -1, NaN, '20']) {
+    refused(load({ targetItlMs }), /targetItlMs: expected a number above 0/);
+  }
 });
 
 options('says which policies and devices there are', () => {

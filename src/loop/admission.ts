@@ -71,7 +71,7 @@ export class Admission {
     }
   }
 
-  /** A request of the queue, the next unless told, with a span, into the pool; undefined unless `spare` slots stay free. */
+  /** One of the queue, the next unless told, into the pool with a span; undefined unless `spare` slots stay free. */
   admit(spare = 0, request = this.queue.peek()): Request | undefined {
     if (request === undefined) return undefined;
     const wish = tiled(request.limit);

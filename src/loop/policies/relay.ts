@@ -20,8 +20,8 @@ export interface RelayOptions {
   readonly rules?: RelayRules;
 }
 
-// The numbers below were tried in simulated runs on step times fitted to SmolLM2-135M's shape and to tales on a 2-core
-// AMX Xeon, 16 rows, workloads heavy-tail, chat, code, uniform and adversarial, 2026-11-22; see docs/scheduling-relay.md.
+// The numbers below were tried in simulated runs on step times fitted to SmolLM2-135M's shape and to tales (2-core AMX
+// Xeon, 16 rows, workloads heavy-tail, chat, code, uniform and adversarial, 2026-11-22); see docs/scheduling-relay.md.
 const CHUNK_TOKENS = 32; // while steps cannot be predicted
 const TARGET = 1.25; // times a decode step of all rows
 const STARVED_TARGET = 1.4; // while a row is empty for want of a prompt; 1.25 cost 3 % of the throughput of `chat`
@@ -133,7 +133,7 @@ export class Relay implements Policy {
     return this.#rules.timed && stepTime.settled;
   }
 
-  /** Without predictions: whatever fits for those whom an empty row waits for, a constant number of tokens for others. */
+  /** Without predictions: whatever fits for whom an empty row waits for, a constant number of tokens for others. */
   #planConstant({ pool, batch }: LoopState): void {
     const { plan } = batch;
     for (let next; batch.free > 0 && (next = pool.next(plan.room)) !== undefined; ) {

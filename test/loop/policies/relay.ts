@@ -119,7 +119,8 @@ relay('measures steps, and predicts them once it has seen some', async () => {
     assert.is(it.loop.stepTime.observations, it.loads.length);
   }
   await drain(it.loop);
-  const load = { ...emptyLoad(), decodeRows: 8, sampledRows: 8, contextTokens: 800, chunkTokens: 10, chunkContext: 500 };
+  const rows = { decodeRows: 8, sampledRows: 8, contextTokens: 800 };
+  const load = { ...emptyLoad(), ...rows, chunkTokens: 10, chunkContext: 500 };
   const off = it.loop.stepTime.predict(load) / TRUTH.predict(load);
   assert.ok(off > 0.97 && off < 1.03, `${off} times`);
   assert.ok(it.native.plans.some(({ rows, chunkTokens }) => rows.length === 8 && chunkTokens > 2));
