@@ -1,4 +1,5 @@
 import { EngineError } from '../errors.ts';
+import { type KeptOwner, type KeptPlace, type KeptSpan, KeptSpans } from './kept-spans.ts';
 
 /** Slots; spans start and grow in multiples of the attention tile. `kTile` of native/core/plan.h. */
 export const TILE = 64;
@@ -28,6 +29,8 @@ export interface ArenaStats {
   /** Slots of spans that hold none yet; used + padding + free = slots. */
   readonly padding: number;
   readonly free: number;
+  /** Of the free ones, those that hold what finished requests left, until others need them. */
+  readonly cached: number;
   /** The most slots that were not free at any time. */
   readonly peak: number;
 }
@@ -50,6 +53,7 @@ interface Place {
  * what another reads, so contents only ever go to slots that are free of spans and that no pending move leaves.
  */
 export class KvArena {
+  readonly #kept = new KeptSpans();
   readonly #spans: Span[] = []; // by offset
   readonly #moved: Span[] = []; // those whose home is not their offset
   #free: number;
@@ -82,6 +86,7 @@ export class KvArena {
     }
     const span: Span = { owner, offset, capacity: slots, home: offset };
     this.#spans.splice(this.#after(offset), 0, span);
+    this.#kept.clear(offset, offset + slots);
     this.#occupy(slots);
     return span;
   }
@@ -100,6 +105,7 @@ export class KvArena {
       this.#sort();
     }
     span.capacity = slots;
+    this.#kept.clear(span.offset, span.offset + slots);
     this.#occupy(more);
     return true;
   }
@@ -109,6 +115,37 @@ export class KvArena {
     this.#settle(span);
     this.#free += span.capacity;
     this.#refused = Infinity;
+  }
+
+  /** Releases a span, and keeps what `owner` has computed in it; undefined if that is nothing, or yet to be moved. */
+  keep(span: Span, owner: KeptOwner): KeptSpan | undefined {
+    this.release(span);
+    if (owner.computed === 0 || span.home !== span.offset) return undefined;
+    const kept = { owner, offset: span.offset };
+    this.#kept.add(kept);
+    return kept;
+  }
+
+  /** Keeps it no longer; its owner is not told. */
+  drop(kept: KeptSpan): void {
+    this.#kept.remove(kept);
+  }
+
+  /**
+   * Fills the first slots of a span, in which nothing is computed, with those that lie at `from` on the device when the
+   * next moves begin, be they anybody's or free again. Returns how many: other moves may be in the way. The owner must
+   * count them as computed from then on.
+   */
+  copy(from: number, span: Span, slots: number): number {
+    let count = slots;
+    for (const { home, offset, owner } of this.#moved) {
+      count = Math.min(count, slotsBefore(from, offset, owner.computed), slotsBefore(span.offset, home, owner.computed));
+    }
+    if (count > 0 && from !== span.offset) {
+      span.home = from;
+      this.#moved.push(span);
+    }
+    return count;
   }
 
   /** Hands every pending move to `move`; returns the slots moved. */
@@ -128,11 +165,15 @@ export class KvArena {
     let used = 0;
     for (const span of this.#spans) used += span.owner.computed;
     const { slots } = this;
-    return { slots, used, padding: slots - this.#free - used, free: this.#free, peak: this.#peak };
+    const cached = this.#kept.slots;
+    return { slots, used, padding: slots - this.#free - used, free: this.#free, cached, peak: this.#peak };
   }
 
-  /** Throws unless spans are disjoint, tiled, inside the arena, large enough, owned, and add up. */
-  check(owned: (span: Span) => boolean): void {
+  /**
+   * Throws unless spans are disjoint, tiled, inside the arena, large enough, owned, and add up, kept ones lie where no
+   * other is, and no pending move writes what another reads.
+   */
+  check(owned: (span: Span) => boolean, keptOwned: (span: KeptSpan) => boolean = () => false): void {
     let end = 0;
     let taken = 0;
     for (const span of this.#spans) {
@@ -150,6 +191,17 @@ export class KvArena {
     if (taken + this.#free !== this.slots) {
       throw new EngineError('INTERNAL', `${taken} taken + ${this.#free} free slots are not ${this.slots}`);
     }
+    for (const { owner, offset } of this.#moved) {
+      const reader = this.#moved.find((one) => one.offset !== offset && meets(one, offset, owner.computed));
+      if (reader === undefined) continue;
+      throw new EngineError('INTERNAL', `a move writes slots from ${offset}, which another reads from ${reader.home}`);
+    }
+    const free = (begin: number, end: number) => {
+      const before = this.#spans[this.#after(begin) - 1];
+      const next = this.#spans[this.#after(begin)];
+      return (before === undefined || before.offset + before.capacity <= begin) && (next?.offset ?? this.slots) >= end;
+    };
+    this.#kept.check(free, keptOwned);
   }
 
   #occupy(slots: number): void {
@@ -182,6 +234,7 @@ export class KvArena {
     else if (span.home === span.offset) this.#moved.push(span);
     span.offset = offset;
     if (span.home === offset) this.#settle(span);
+    this.#kept.clear(offset, offset + span.capacity);
     this.#refused = Infinity;
   }
 
@@ -197,24 +250,33 @@ export class KvArena {
 
   /**
    * Where to begin an empty span without moving anything. One that will not grow goes where it fits closest. One that
-   * will goes into the largest hole, with room after it for its wish, but no more than half of what is left if a span
-   * lies before the hole: the other half is for that one to grow into.
+   * will goes where there is most room after it for its wish, but never into more than half of what is left if a span
+   * lies before the hole: the other half is for that one to grow into. Among equals, where what is kept can best be
+   * spared; then in the largest hole.
    */
   #hole(slots: number, wish: number): number | undefined {
-    let best: number | undefined;
-    let bestSize = wish > slots ? 0 : Infinity;
+    let best: KeptPlace | undefined;
+    let bestReach = 0;
+    let bestSize = 0;
     let start = 0;
     for (let i = 0; i <= this.#spans.length; i++) {
       const end = i < this.#spans.length ? this.#spans[i]!.offset : this.slots;
       const size = end - start;
-      if (size >= slots && (wish > slots ? size > bestSize : size < bestSize)) {
-        bestSize = size;
-        const room = i === 0 ? size - slots : Math.floor((size - slots) / 2 / TILE) * TILE;
-        best = end - slots - Math.min(wish - slots, room);
+      const others = i === 0 ? 0 : tiled((size - slots) / 2); // for the span before to grow into
+      const reach = Math.min(wish, size - others);
+      if (size >= slots && reach >= bestReach) {
+        const place = this.#kept.place(start + others, end, reach);
+        const closer = wish > slots ? size > bestSize : size < bestSize;
+        const equal = place.turn === best?.turn && reach === bestReach;
+        if (best === undefined || (equal ? closer : reach > bestReach || place.turn < best.turn)) {
+          best = place;
+          bestReach = reach;
+          bestSize = size;
+        }
       }
       if (i < this.#spans.length) start = end + this.#spans[i]!.capacity;
     }
-    return best;
+    return best?.offset;
   }
 
   /**
@@ -256,11 +318,11 @@ export class KvArena {
   }
 
   /** Whether the contents of `span` can be written at `start` while `evicted` and pending moves are read. */
-  #receives(span: Span, start: number, evicted: readonly Span[]): boolean {
+  #receives(span: Span, start: number, evicted: readonly Span[] = []): boolean {
     const used = span.owner.computed;
     if (used === 0 || start === span.home) return true;
-    const meets = (one: Span) => start < one.home + one.owner.computed && one.home < start + used;
-    return !evicted.some(meets) && !this.#moved.some((one) => one !== span && meets(one));
+    const read = (one: Span) => one !== span && meets(one, start, used);
+    return !evicted.some(read) && !this.#moved.some(read);
   }
 
   /** Slots that contents may be moved to: outside all spans, and not left by a pending move. */
@@ -301,9 +363,10 @@ export class KvArena {
         const spanEnd = span.offset + span.capacity;
         const before = left.find((hole) => hole.end === span.offset);
         const after = left.find((hole) => hole.start === spanEnd);
-        if (before !== undefined && span.offset < start && start - before.start >= span.capacity) {
-          targets.set(span, (before.end = start - span.capacity));
-        } else if (after !== undefined && spanEnd > end && after.end - end >= span.capacity) {
+        const earlier = start - span.capacity;
+        if (before !== undefined && span.offset < start && earlier >= before.start && this.#receives(span, earlier)) {
+          targets.set(span, (before.end = earlier));
+        } else if (after !== undefined && spanEnd > end && after.end - end >= span.capacity && this.#receives(span, end)) {
           targets.set(span, end);
           after.start = end + span.capacity;
         }
@@ -322,4 +385,14 @@ export class KvArena {
     }
     return evicted.map((span) => targets.get(span)!);
   }
+}
+
+/** Whether the contents of `span`, where they lie on the device, reach into slots from `begin` on. */
+function meets(span: Span, begin: number, slots: number): boolean {
+  return begin < span.home + span.owner.computed && span.home < begin + slots;
+}
+
+/** How many slots from `begin` on lie before the first of `slots` from `other` on, if those are met. */
+function slotsBefore(begin: number, other: number, slots: number): number {
+  return other + slots <= begin ? Infinity : Math.max(0, other - begin);
 }

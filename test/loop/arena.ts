@@ -173,10 +173,10 @@ arena('begins and ends free', () => {
   const it = new Simulation(256);
   const [a, b] = [it.allocate(128), it.allocate(128)];
   assert.is(it.allocate(64), undefined);
-  assert.equal(it.arena.stats(), { slots: 256, used: 0, padding: 256, free: 0, peak: 256 });
+  assert.equal(it.arena.stats(), { slots: 256, used: 0, padding: 256, free: 0, cached: 0, peak: 256 });
   it.release(a!);
   it.release(b!);
-  assert.equal(it.arena.stats(), { slots: 256, used: 0, padding: 0, free: 256, peak: 256 });
+  assert.equal(it.arena.stats(), { slots: 256, used: 0, padding: 0, free: 256, cached: 0, peak: 256 });
 });
 
 arena('refuses a size that is no multiple of a tile', () => {

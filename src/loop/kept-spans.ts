@@ -1,0 +1,109 @@
+import { EngineError } from '../errors.ts';
+import { type SpanOwner, tiled } from './arena.ts';
+
+/** Who keeps the first `computed` slots of a span that has been released, for as long as nobody needs them. */
+export interface KeptOwner extends SpanOwner {
+  /** Of all that are in somebody's way, the lowest go first. */
+  readonly turn: number;
+  /** Told that others have taken its slots, but for so many of the first. */
+  cut(slots: number): void;
+}
+
+export interface KeptSpan {
+  readonly owner: KeptOwner;
+  readonly offset: number;
+}
+
+/** A place for a span, and the highest turn of what would have to go. */
+export interface KeptPlace {
+  readonly offset: number;
+  readonly turn: number;
+}
+
+/**
+ * What lies in the arena's free slots and may be read until they are taken. Spans are placed as if none of it were
+ * there; where there is a choice, what can best be spared goes.
+ */
+export class KeptSpans {
+  readonly #spans: KeptSpan[] = []; // by offset
+
+  /** Slots that hold keys and values. */
+  get slots(): number {
+    let slots = 0;
+    for (const { owner } of this.#spans) slots += owner.computed;
+    return slots;
+  }
+
+  add(span: KeptSpan): void {
+    this.#spans.splice(this.#after(span.offset), 0, span);
+  }
+
+  remove(span: KeptSpan): void {
+    this.#spans.splice(this.#spans.indexOf(span), 1);
+  }
+
+  /** Slots from `begin` to `end` are taken. A prefix is of use without its end, but not without its beginning. */
+  clear(begin: number, end: number): void {
+    const spans = this.#spans;
+    const first = this.#after(begin - 1);
+    const before = spans[first - 1];
+    if (before !== undefined && before.offset + before.owner.computed > begin) before.owner.cut(begin - before.offset);
+    const gone = this.#after(end - 1) - first;
+    if (gone > 0) for (const { owner } of spans.splice(first, gone)) owner.cut(0);
+  }
+
+  /** Where between `begin` and `end`, of all places for so many slots, what goes has the lowest turns; the last such. */
+  place(begin: number, end: number, slots: number): KeptPlace {
+    const spans = this.#spans;
+    let offset = end - slots;
+    let last = this.#after(end - 1) - 1;
+    let turn = this.#highest(offset, last, Infinity);
+    // Slid towards the end until it meets what it does not touch, no place gets worse: these are the others.
+    for (; turn > 0 && last >= 0 && spans[last]!.offset - slots >= begin; last--) {
+      const other = spans[last]!.offset - slots;
+      const highest = this.#highest(other, last - 1, turn);
+      if (highest >= turn) continue;
+      offset = other;
+      turn = highest;
+    }
+    return { offset, turn };
+  }
+
+  /** Throws unless all are tiled, disjoint, known to their owners, and where `free` says that no other span is. */
+  check(free: (begin: number, end: number) => boolean, owned: (span: KeptSpan) => boolean): void {
+    let end = 0;
+    for (const span of this.#spans) {
+      const { offset, owner } = span;
+      const name = `kept span at ${offset} of ${owner.computed} slots`;
+      if (offset < end || offset !== tiled(offset) || owner.computed <= 0) {
+        throw new EngineError('INTERNAL', `${name}: is empty, not tiled, or overlaps what ends at ${end}`);
+      }
+      end = offset + owner.computed;
+      if (!free(offset, end)) throw new EngineError('INTERNAL', `${name}: lies where a span is`);
+      if (!owned(span)) throw new EngineError('INTERNAL', `${name}: has no owner`);
+    }
+  }
+
+  /** Highest turn of what lies in slots from `begin` on, up to that at index `last`; not searched beyond `enough`. */
+  #highest(begin: number, last: number, enough: number): number {
+    let turn = 0;
+    for (let i = last; i >= 0 && turn < enough; i--) {
+      const { offset, owner } = this.#spans[i]!;
+      if (offset + owner.computed <= begin) break;
+      turn = Math.max(turn, owner.turn);
+    }
+    return turn;
+  }
+
+  /** Index of the first that begins after `offset`. */
+  #after(offset: number): number {
+    let low = 0;
+    let high = this.#spans.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#spans[middle]!.offset <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
