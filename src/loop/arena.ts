@@ -1,5 +1,5 @@
 import { EngineError } from '../errors.ts';
-import { type KeptOwner, type KeptPlace, type KeptSpan, KeptSpans } from './kept-spans.ts';
+import { type KeptOwner, type KeptSpan, KeptSpans } from './kept-spans.ts';
 
 /** Slots; spans start and grow in multiples of the attention tile. `kTile` of native/core/plan.h. */
 export const TILE = 64;
@@ -71,10 +71,13 @@ export class KvArena {
     return this.#free;
   }
 
-  /** A span that may grow to `wish`, moving others if that is what it takes; undefined if even that does not help. */
-  allocate(owner: SpanOwner, slots: number, wish = slots): Span | undefined {
+  /**
+   * A span that may grow to `wish`, and will probably to `soon`, moving others if that is what it takes; undefined if
+   * even that does not help.
+   */
+  allocate(owner: SpanOwner, slots: number, wish = slots, soon = wish): Span | undefined {
     if (slots > this.#free || slots >= this.#refused) return undefined;
-    let offset = this.#hole(slots, wish);
+    let offset = this.#hole(slots, wish, Math.min(soon, wish));
     if (offset === undefined) {
       const place = this.#search(undefined, slots);
       if (place === undefined) {
@@ -250,33 +253,41 @@ export class KvArena {
 
   /**
    * Where to begin an empty span without moving anything. One that will not grow goes where it fits closest. One that
-   * will goes where there is most room after it for its wish, but never into more than half of what is left if a span
-   * lies before the hole: the other half is for that one to grow into. Among equals, where what is kept can best be
-   * spared; then in the largest hole.
+   * will goes where there is room after it for what it needs soon, then where what is kept there can best be spared,
+   * then where there is most room for its wish, then into the largest hole. If a span lies before the hole, half of what
+   * is left is for that one to grow into.
    */
-  #hole(slots: number, wish: number): number | undefined {
-    let best: KeptPlace | undefined;
+  #hole(slots: number, wish: number, soon: number): number | undefined {
+    let best: number | undefined;
+    let bestRoom = 0; // of the room that is needed soon
+    let bestTurn = Infinity;
     let bestReach = 0;
     let bestSize = 0;
     let start = 0;
+    let next = 0; // kept span behind the hole
     for (let i = 0; i <= this.#spans.length; i++) {
       const end = i < this.#spans.length ? this.#spans[i]!.offset : this.slots;
+      const first = next;
+      next = this.#kept.next(first, end);
       const size = end - start;
-      const others = i === 0 ? 0 : tiled((size - slots) / 2); // for the span before to grow into
-      const reach = Math.min(wish, size - others);
-      if (size >= slots && reach >= bestReach) {
-        const place = this.#kept.place(start + others, end, reach);
-        const closer = wish > slots ? size > bestSize : size < bestSize;
-        const equal = place.turn === best?.turn && reach === bestReach;
-        if (best === undefined || (equal ? closer : reach > bestReach || place.turn < best.turn)) {
-          best = place;
-          bestReach = reach;
-          bestSize = size;
-        }
-      }
-      if (i < this.#spans.length) start = end + this.#spans[i]!.capacity;
+      const begin = i === 0 ? start : start + tiled((size - slots) / 2);
+      const reach = Math.min(wish, end - begin);
+      const room = Math.min(soon, reach);
+      start = end + (this.#spans[i]?.capacity ?? 0);
+      if (size < slots || room < bestRoom) continue;
+      const preferred = end - reach;
+      const enough = room > bestRoom ? Infinity : bestTurn + 1;
+      const place = first < next ? this.#kept.place({ begin, end, first, next }, room, preferred, enough) : undefined;
+      const turn = place?.turn ?? 0;
+      const closer = wish > slots ? size - bestSize : bestSize - size;
+      if (best !== undefined && (room - bestRoom || bestTurn - turn || reach - bestReach || closer) <= 0) continue;
+      best = place?.offset ?? preferred;
+      bestRoom = room;
+      bestTurn = turn;
+      bestReach = reach;
+      bestSize = size;
     }
-    return best?.offset;
+    return best;
   }
 
   /**

@@ -14,6 +14,14 @@ export interface KeptSpan {
   readonly offset: number;
 }
 
+/** Slots without other spans, and the indices of the kept spans in them. */
+export interface KeptRange {
+  readonly begin: number;
+  readonly end: number;
+  readonly first: number;
+  readonly next: number;
+}
+
 /** A place for a span, and the highest turn of what would have to go. */
 export interface KeptPlace {
   readonly offset: number;
@@ -52,19 +60,29 @@ export class KeptSpans {
     if (gone > 0) for (const { owner } of spans.splice(first, gone)) owner.cut(0);
   }
 
-  /** Where between `begin` and `end`, of all places for so many slots, what goes has the lowest turns; the last such. */
-  place(begin: number, end: number, slots: number): KeptPlace {
-    const spans = this.#spans;
-    let offset = end - slots;
-    let last = this.#after(end - 1) - 1;
-    let turn = this.#highest(offset, last, Infinity);
+  /** Index of the first that begins at `end` or later, if it is not before `from`. */
+  next(from: number, end: number): number {
+    let next = from;
+    while (next < this.#spans.length && this.#spans[next]!.offset < end) next++;
+    return next;
+  }
+
+  /**
+   * Where in [begin, end), in which those from index `first` to below `next` lie, `slots` slots are best taken: where the
+   * highest turn of what goes is lowest, and at `preferred` if that is as good as any other. From `enough` on, turns are
+   * of no use to the caller, and need not be the true ones.
+   */
+  place({ begin, end, first, next }: KeptRange, slots: number, preferred: number, enough: number): KeptPlace {
+    let offset = preferred;
+    let turn = this.#highest(first, next, preferred, preferred + slots, enough);
     // Slid towards the end until it meets what it does not touch, no place gets worse: these are the others.
-    for (; turn > 0 && last >= 0 && spans[last]!.offset - slots >= begin; last--) {
-      const other = spans[last]!.offset - slots;
-      const highest = this.#highest(other, last - 1, turn);
-      if (highest >= turn) continue;
-      offset = other;
-      turn = highest;
+    for (let i = next, until = end; turn > 0 && until - slots >= begin; until = this.#spans[i]!.offset) {
+      const highest = this.#highest(first, i, until - slots, until, Math.min(turn, enough));
+      if (highest < turn) {
+        offset = until - slots;
+        turn = highest;
+      }
+      if (i-- === first) break;
     }
     return { offset, turn };
   }
@@ -84,13 +102,13 @@ export class KeptSpans {
     }
   }
 
-  /** Highest turn of what lies in slots from `begin` on, up to that at index `last`; not searched beyond `enough`. */
-  #highest(begin: number, last: number, enough: number): number {
+  /** Highest turn of what lies in [begin, end), of those from index `first` to below `next`; some of `enough` or more, if it is. */
+  #highest(first: number, next: number, begin: number, end: number, enough: number): number {
     let turn = 0;
-    for (let i = last; i >= 0 && turn < enough; i--) {
+    for (let i = next - 1; i >= first && turn < enough; i--) {
       const { offset, owner } = this.#spans[i]!;
       if (offset + owner.computed <= begin) break;
-      turn = Math.max(turn, owner.turn);
+      if (offset < end) turn = Math.max(turn, owner.turn);
     }
     return turn;
   }

@@ -1,5 +1,5 @@
 import { EngineError } from '../errors.ts';
-import { type KvArena, type Span, TILE } from './arena.ts';
+import { type KvArena, type Span, TILE, tiled } from './arena.ts';
 import type { KeptOwner, KeptSpan } from './kept-spans.ts';
 import type { Request } from './request.ts';
 
@@ -78,6 +78,7 @@ export class Prefixes {
   readonly #waits = new Map<Request, { readonly source: Source; readonly tokens: number }>();
   readonly #onCut = (source: Source) => this.#index(source, source.computed);
   #turns = 0;
+  #growth = 0; // slots that spans have lately come to need, after their admission
 
   constructor(readonly arena: KvArena) {}
 
@@ -88,7 +89,8 @@ export class Prefixes {
     const waits = awaited - ready >= WORTH_WAITING;
     const replaced = !waits && source?.kept !== undefined && ready === source.computed;
     if (replaced) source.turn = 0; // nobody needs both: its place may be taken before any other
-    const span = this.arena.allocate(request, slots, wish);
+    const soon = tiled(slots + 2 * this.#growth);
+    const span = this.arena.allocate(request, slots, wish, soon);
     if (span === undefined) return undefined;
     if (waits && coming !== undefined) {
       this.#waits.set(request, { source: coming, tokens: awaited });
@@ -108,6 +110,7 @@ export class Prefixes {
     this.#present.delete(request);
     this.#waits.delete(request);
     request.following = false;
+    this.#growth += (request.length - 1 - source.end - this.#growth) / 16;
     source.leave();
     source.turn = ++this.#turns;
     if (request.error === undefined) source.kept = this.arena.keep(request.span!, source);
