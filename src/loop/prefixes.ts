@@ -84,7 +84,7 @@ export class Prefixes {
 
   /** As the arena does. What others have computed of the request is computed then, or waited for in the pool. */
   allocate(request: Request, slots: number, wish: number): Span | undefined {
-    const offer = this.#offer(request);
+    const offer = this.#offer(request, true);
     const { source, ready, coming, awaited } = offer;
     const waits = awaited - ready >= WORTH_WAITING;
     const replaced = !waits && source?.kept !== undefined && ready === source.computed;
@@ -125,7 +125,7 @@ export class Prefixes {
       if (other !== undefined && source.computed < tokens && advances(other)) continue;
       this.#waits.delete(request);
       request.following = false;
-      this.#copy(request, request.span!, this.#offer(request)); // nobody waits twice
+      this.#copy(request, request.span!, this.#offer(request, false)); // nobody waits twice
     }
   }
 
@@ -170,7 +170,7 @@ export class Prefixes {
   }
 
   /** The longest prefix that sources have of all but the last token, which the request needs for its next. */
-  #offer(request: Request): Offer {
+  #offer(request: Request, mayWait: boolean): Offer {
     const { tokens, cacheSalt } = request;
     const most = tokens.length - 1;
     const levels: Set<Source>[] = []; // by chunks in common
@@ -192,14 +192,15 @@ export class Prefixes {
       let looked = 0;
       for (const source of levels[level]!) {
         if (source.salt !== cacheSalt || source.request === request) continue;
-        this.#compare(request, source, most, offer);
+        this.#compare(request, source, most, mayWait, offer);
         if (++looked === CANDIDATES) break;
       }
     }
     return offer;
   }
 
-  #compare(request: Request, source: Source, most: number, offer: Offer): void {
+  /** Adds to an offer what a source has in common with the first `most` tokens of a request. */
+  #compare(request: Request, source: Source, most: number, mayWait: boolean, offer: Offer): void {
     const { tokens } = request;
     const last = Math.min(most, source.tokens.length);
     let common = 0;
@@ -213,7 +214,7 @@ export class Prefixes {
     // Its last token comes with its next, for which it may have to wait itself.
     const awaited = Math.min(common, source.tokens.length - 1);
     const { request: other } = source;
-    if (awaited <= Math.max(offer.awaited, ready) || other === undefined) return;
+    if (!mayWait || awaited <= Math.max(offer.awaited, ready) || other === undefined) return;
     if (other.priority < request.priority || !advances(other)) return;
     offer.coming = source;
     offer.awaited = awaited;

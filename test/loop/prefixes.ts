@@ -58,6 +58,14 @@ prefixes('takes over the place of what it begins with, and moves nothing', async
   assert.equal([second.cachedTokens, movedSlots, arena.cached], [159, 0, 191]);
 });
 
+prefixes('takes that place rather than another’s, even if it was left last', async () => {
+  const it = make({ slots: 384 });
+  const all = [];
+  for (const id of [1, 2]) all.push(await run(it, id, { prompt: text(100, 500 * id), maxTokens: 60 }));
+  await run(it, 3, { prompt: [...all[1]!.tokens, 1], maxTokens: 31 });
+  assert.is((await run(it, 4, { prompt: [...all[0]!.tokens, 1], maxTokens: 31 })).cachedTokens, 159);
+});
+
 prefixes('forgets what a request begins with, once that has a copy of all of it', async () => {
   const it = make();
   const first = await run(it, 1, { prompt: text(100), maxTokens: 2 });
@@ -115,6 +123,32 @@ prefixes('does not wait for what is computed sooner than waited for', async () =
   await it.loop.tick();
   assert.equal([it.native.plans[0]?.rows.length, computed(it)], [4, 64]);
   await drain(it.loop);
+});
+
+prefixes('does not wait for the last token of a prompt, which waits for a row', async () => {
+  const it = make({ rows: 1, stepTokens: 64, chunkTokens: 60 });
+  const [busy, , third] = [
+    add(it, 1, { prompt: text(5, 900), maxTokens: 30 }),
+    add(it, 2, { prompt: text(100), maxTokens: 3 }),
+    add(it, 3, { prompt: [...text(100), 7, 8], maxTokens: 3 }),
+  ];
+  for (let tick = 0; tick < 8; tick++) await it.loop.tick();
+  assert.equal([busy.finished, third.following, third.computed], [false, false, 101]);
+  await drain(it.loop);
+});
+
+prefixes('waits for who waits: equal prompts are computed once, whoever else begins like them', async () => {
+  const it = make({ rows: 4, stepTokens: 150 });
+  const [, second, third] = [
+    add(it, 1, { prompt: [...text(200), 1], maxTokens: 3 }),
+    add(it, 2, { prompt: [...text(180), ...text(120, 700)], maxTokens: 3 }),
+    add(it, 3, { prompt: [...text(180), ...text(120, 700)], maxTokens: 3, seed: 9 }),
+  ];
+  await it.loop.tick();
+  for (const one of [second, third]) if (one.span === undefined) assert.is(it.loop.admission.admit(), one);
+  assert.equal([second.following, third.following], [true, true]);
+  await drain(it.loop);
+  assert.equal([second.cachedTokens, third.cachedTokens], [180, 299]);
 });
 
 prefixes('counts who waits for a prefix as waiting for a row', async () => {
@@ -210,6 +244,15 @@ prefixes('keeps what an aborted request has computed', async () => {
   it.loop.abort(one);
   await drain(it.loop);
   assert.is((await run(it, 2, { prompt: [...text(100), 9], maxTokens: 2 })).cachedTokens, 100);
+});
+
+prefixes('keeps no slot whose token nobody has been told', async () => {
+  const it = make({ overlap: true });
+  const one = add(it, 1, { prompt: text(100), maxTokens: 50 });
+  it.native.during = (step) => void (step === 9 && it.loop.abort(one));
+  await drain(it.loop);
+  assert.ok(one.aborted);
+  assert.is(it.loop.stats().arena.cached, one.tokens.length);
 });
 
 prefixes('what is kept is free: it is given up before anybody waits, the latest last', async () => {
