@@ -142,7 +142,8 @@ export class KvArena {
   copy(from: number, span: Span, slots: number): number {
     let count = slots;
     for (const { home, offset, owner } of this.#moved) {
-      count = Math.min(count, slotsBefore(from, offset, owner.computed), slotsBefore(span.offset, home, owner.computed));
+      const used = owner.computed;
+      count = Math.min(count, slotsBefore(from, offset, used), slotsBefore(span.offset, home, used));
     }
     if (count > 0 && from !== span.offset) {
       span.home = from;
@@ -254,8 +255,8 @@ export class KvArena {
   /**
    * Where to begin an empty span without moving anything. One that will not grow goes where it fits closest. One that
    * will goes where there is room after it for what it needs soon, then where what is kept there can best be spared,
-   * then where there is most room for its wish, then into the largest hole. If a span lies before the hole, half of what
-   * is left is for that one to grow into.
+   * then where there is most room for its wish, then into the largest hole. If a span lies before the hole, half of
+   * what is left is for that one to grow into.
    */
   #hole(slots: number, wish: number, soon: number): number | undefined {
     let best: number | undefined;
@@ -263,25 +264,32 @@ export class KvArena {
     let bestTurn = Infinity;
     let bestReach = 0;
     let bestSize = 0;
-    let start = 0;
-    let next = 0; // kept span behind the hole
+    let end = 0; // of the span before
+    const range = { begin: 0, end: 0, first: 0, next: 0 };
     for (let i = 0; i <= this.#spans.length; i++) {
-      const end = i < this.#spans.length ? this.#spans[i]!.offset : this.slots;
-      const first = next;
-      next = this.#kept.next(first, end);
-      const size = end - start;
-      const begin = i === 0 ? start : start + tiled((size - slots) / 2);
-      const reach = Math.min(wish, end - begin);
+      const span = i < this.#spans.length ? this.#spans[i]! : undefined;
+      const start = end;
+      const until = span === undefined ? this.slots : span.offset;
+      end = span === undefined ? until : until + span.capacity;
+      const size = until - start;
+      if (size < slots) continue;
+      const begin = i === 0 ? start : start + halfOf(size - slots);
+      const reach = Math.min(wish, until - begin);
       const room = Math.min(soon, reach);
-      start = end + (this.#spans[i]?.capacity ?? 0);
-      if (size < slots || room < bestRoom) continue;
-      const preferred = end - reach;
+      if (room < bestRoom) continue;
+      range.begin = begin;
+      range.end = until;
+      range.first = this.#kept.next(range.next, begin);
+      range.next = this.#kept.next(range.first, until);
+      const preferred = until - reach;
       const enough = room > bestRoom ? Infinity : bestTurn + 1;
-      const place = first < next ? this.#kept.place({ begin, end, first, next }, room, preferred, enough) : undefined;
-      const turn = place?.turn ?? 0;
-      const closer = wish > slots ? size - bestSize : bestSize - size;
-      if (best !== undefined && (room - bestRoom || bestTurn - turn || reach - bestReach || closer) <= 0) continue;
-      best = place?.offset ?? preferred;
+      const place = range.first < range.next ? this.#kept.place(range, room, preferred, enough) : undefined;
+      const turn = place === undefined ? 0 : place.turn;
+      if (room === bestRoom) {
+        if (turn > bestTurn || (turn === bestTurn && reach < bestReach)) continue;
+        if (turn === bestTurn && reach === bestReach && (wish > slots ? size <= bestSize : size >= bestSize)) continue;
+      }
+      best = place === undefined ? preferred : place.offset;
       bestRoom = room;
       bestTurn = turn;
       bestReach = reach;
@@ -375,11 +383,12 @@ export class KvArena {
         const before = left.find((hole) => hole.end === span.offset);
         const after = left.find((hole) => hole.start === spanEnd);
         const earlier = start - span.capacity;
+        const later = end + span.capacity;
         if (before !== undefined && span.offset < start && earlier >= before.start && this.#receives(span, earlier)) {
           targets.set(span, (before.end = earlier));
-        } else if (after !== undefined && spanEnd > end && after.end - end >= span.capacity && this.#receives(span, end)) {
+        } else if (after !== undefined && spanEnd > end && later <= after.end && this.#receives(span, end)) {
           targets.set(span, end);
-          after.start = end + span.capacity;
+          after.start = later;
         }
       }
     }
@@ -396,6 +405,11 @@ export class KvArena {
     }
     return evicted.map((span) => targets.get(span)!);
   }
+}
+
+/** Half of a number of tiles, rounded up to tiles: in integers, for this is done for every hole. */
+function halfOf(slots: number): number {
+  return ((slots >> 1) + TILE - 1) & -TILE;
 }
 
 /** Whether the contents of `span`, where they lie on the device, reach into slots from `begin` on. */

@@ -1,8 +1,8 @@
 import { EngineError } from '../errors.ts';
-import { type SpanOwner, tiled } from './arena.ts';
 
 /** Who keeps the first `computed` slots of a span that has been released, for as long as nobody needs them. */
-export interface KeptOwner extends SpanOwner {
+export interface KeptOwner {
+  readonly computed: number;
   /** Of all that are in somebody's way, the lowest go first. */
   readonly turn: number;
   /** Told that others have taken its slots, but for so many of the first. */
@@ -14,7 +14,7 @@ export interface KeptSpan {
   readonly offset: number;
 }
 
-/** Slots without other spans, and the indices of the kept spans in them. */
+/** Slots without other spans, and the indices of the kept spans that begin there: from `first` to below `next`. */
 export interface KeptRange {
   readonly begin: number;
   readonly end: number;
@@ -34,6 +34,7 @@ export interface KeptPlace {
  */
 export class KeptSpans {
   readonly #spans: KeptSpan[] = []; // by offset
+  readonly #place = { offset: 0, turn: 0 };
 
   /** Slots that hold keys and values. */
   get slots(): number {
@@ -68,9 +69,9 @@ export class KeptSpans {
   }
 
   /**
-   * Where in [begin, end), in which those from index `first` to below `next` lie, `slots` slots are best taken: where the
-   * highest turn of what goes is lowest, and at `preferred` if that is as good as any other. From `enough` on, turns are
-   * of no use to the caller, and need not be the true ones.
+   * Where in a range `slots` slots are best taken: where the highest turn of what goes is lowest, and at `preferred` if
+   * that is as good as any other. Turns of `enough` or more are of no use to the caller, and need not be the true ones.
+   * The record is filled anew by every call.
    */
   place({ begin, end, first, next }: KeptRange, slots: number, preferred: number, enough: number): KeptPlace {
     let offset = preferred;
@@ -84,17 +85,19 @@ export class KeptSpans {
       }
       if (i-- === first) break;
     }
-    return { offset, turn };
+    this.#place.offset = offset;
+    this.#place.turn = turn;
+    return this.#place;
   }
 
-  /** Throws unless all are tiled, disjoint, known to their owners, and where `free` says that no other span is. */
+  /** Throws unless all are disjoint, hold something, have an owner, and lie where `free` says that no other span is. */
   check(free: (begin: number, end: number) => boolean, owned: (span: KeptSpan) => boolean): void {
     let end = 0;
     for (const span of this.#spans) {
       const { offset, owner } = span;
       const name = `kept span at ${offset} of ${owner.computed} slots`;
-      if (offset < end || offset !== tiled(offset) || owner.computed <= 0) {
-        throw new EngineError('INTERNAL', `${name}: is empty, not tiled, or overlaps what ends at ${end}`);
+      if (offset < end || owner.computed <= 0) {
+        throw new EngineError('INTERNAL', `${name}: is empty, or overlaps what ends at ${end}`);
       }
       end = offset + owner.computed;
       if (!free(offset, end)) throw new EngineError('INTERNAL', `${name}: lies where a span is`);
@@ -102,7 +105,7 @@ export class KeptSpans {
     }
   }
 
-  /** Highest turn of what lies in [begin, end), of those from index `first` to below `next`; some of `enough` or more, if it is. */
+  /** Highest turn of what lies in [begin, end), of those from index `first` to below `next`, or one of `enough` or more. */
   #highest(first: number, next: number, begin: number, end: number, enough: number): number {
     let turn = 0;
     for (let i = next - 1; i >= first && turn < enough; i--) {

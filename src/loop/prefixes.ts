@@ -151,7 +151,8 @@ export class Prefixes {
       throw new EngineError('INTERNAL', `request ${request.id}: waits for a prefix, ${request.computed} computed`);
     }
     for (const source of new Set([...this.#sources.values()].flatMap((level) => [...level]))) {
-      if (source.request === undefined ? source.kept !== undefined : this.#present.get(source.request) === source) continue;
+      const { request, kept } = source;
+      if (request === undefined ? kept !== undefined : this.#present.get(request) === source) continue;
       throw new EngineError('INTERNAL', `prefixes: one of ${source.tokens.length} tokens is neither present nor kept`);
     }
   }
