@@ -3,6 +3,7 @@ import { tiled } from './arena.ts';
 import type { Batch } from './batch.ts';
 import type { KvMap } from './kv-map.ts';
 import type { PrefilledPool } from './pool.ts';
+import type { Prefixes } from './prefixes.ts';
 import type { Queue } from './queue.ts';
 import type { Request } from './request.ts';
 
@@ -33,6 +34,8 @@ export class Admission {
     readonly batch: Batch,
     /** Whether it is better to park so many computed tokens than to compute them again. */
     readonly parkingPays: (computed: number) => boolean,
+    /** None: everybody computes all of their tokens. */
+    readonly prefixes?: Prefixes | undefined,
   ) {}
 
   /** Takes a request into the queue, or throws: what can never run and what the queue has no room for is refused. */
@@ -90,8 +93,12 @@ export class Admission {
   }
 
   #place(request: Request, slots: number, wish: number): boolean {
-    if (request.span !== undefined) return this.arena.unpark(request.span, slots);
-    request.span = this.arena.allocate(request, slots, wish);
+    if (request.span !== undefined) {
+      if (!this.arena.unpark(request.span, slots)) return false;
+      this.prefixes?.enter(request);
+      return true;
+    }
+    request.span = (this.prefixes ?? this.arena).allocate(request, slots, wish);
     return request.span !== undefined;
   }
 
@@ -167,6 +174,7 @@ export class Admission {
     if (row >= 0) this.batch.retire(row);
     else this.pool.take(request);
     if (this.parkingPays(request.computed) && this.arena.park(request.span!)) {
+      this.prefixes?.leave(request);
       this.parks++;
     } else {
       this.release(request);
@@ -177,7 +185,9 @@ export class Admission {
   }
 
   release(request: Request): void {
-    if (request.span !== undefined) this.arena.release(request.span);
+    if (request.span === undefined) return;
+    if (this.prefixes === undefined) this.arena.release(request.span);
+    else this.prefixes.release(request);
     request.span = undefined;
   }
 

@@ -132,7 +132,7 @@ export class DenseMap implements KvMap {
   stats(): ArenaStats {
     const { slots, free } = this;
     const used = [...this.#rows, ...this.#apart].reduce((sum, { owner }) => sum + owner.computed, 0);
-    return { slots, used, padding: slots - free - used, free, peak: this.#peak };
+    return { slots, used, padding: slots - free - used, free, peak: this.#peak, cached: 0 };
   }
 
   check(owned: (span: Span) => boolean): void {

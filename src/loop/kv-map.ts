@@ -1,4 +1,5 @@
 import type { ArenaStats, Span, SpanOwner } from './arena.ts';
+import type { KeptSpan } from './kept-spans.ts';
 
 /** What a map of the arena may ask of a request. */
 export interface KvOwner extends SpanOwner {
@@ -30,5 +31,5 @@ export interface KvMap {
   takeMoves(move: (from: number, to: number, slots: number) => void): number;
   stats(): ArenaStats;
   /** Throws unless spans are disjoint, inside the arena, large enough, owned, and add up. */
-  check(owned: (span: Span) => boolean): void;
+  check(owned: (span: Span) => boolean, keptOwned?: (kept: KeptSpan) => boolean): void;
 }

@@ -15,6 +15,7 @@ import { Relay, type RelayRules } from './policies/relay.ts';
 import { Static } from './policies/static.ts';
 import { PrefilledPool } from './pool.ts';
 import { MeasuredCosts, parkingPays, type PreemptionChoice } from './preemption.ts';
+import { Prefixes } from './prefixes.ts';
 import { Queue } from './queue.ts';
 import type { FinishReason, Request } from './request.ts';
 import { Step } from './step.ts';
@@ -97,6 +98,8 @@ export interface LoopOptions {
   readonly agingMs?: number;
   /** Plans each step while the one before is on its way; an end other than by length is then seen a step later. */
   readonly overlap?: boolean;
+  /** Copies what others have computed of a prompt; true unless given. */
+  readonly prefixReuse?: boolean | undefined;
   /** Verifies every invariant after every tick. */
   readonly check?: boolean;
   /** Forces a preemption every so many steps. */
@@ -124,7 +127,8 @@ export interface LoopStats {
   readonly arena: ArenaStats;
   readonly host: { readonly slots: number; readonly free: number };
   readonly steps: number;
-  readonly tokens: { readonly prompt: number; readonly generated: number };
+  /** Of prompts computed, of prompts copied instead, and generated. */
+  readonly tokens: { readonly prompt: number; readonly cached: number; readonly generated: number };
   readonly idle: IdleStats;
   readonly movedSlots: number;
   readonly preemptions: number;
@@ -142,6 +146,7 @@ export class Loop {
   readonly options: LoopOptions;
   readonly policy: Policy;
   readonly arena: KvMap;
+  readonly prefixes: Prefixes | undefined;
   readonly queue = new Queue();
   readonly pool = new PrefilledPool();
   readonly batch: Batch;
@@ -195,15 +200,18 @@ export class Loop {
     const { slots, hostSlots } = native;
     const making = { slots, hostSlots, rows, reserve: options.admission === 'reserve', options };
     ({ policy: this.policy, arena: this.arena } = POLICIES[options.policy](making));
+    const reuses = options.prefixReuse !== false && this.arena instanceof KvArena;
+    this.prefixes = reuses ? new Prefixes(this.arena) : undefined;
     const limits = { rows, stepTokens, slots, hostSlots };
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
     this.batch = new Batch(rows, this.#next.plan);
     this.#costs = new MeasuredCosts(native.slotBytes);
     const pays = (computed: number) =>
       preemptBy === undefined ? parkingPays(computed, this.#costs) : preemptBy === 'park';
-    this.admission = new Admission(options.admission, options, this.arena, this.queue, this.pool, this.batch, pays);
+    const { arena, queue, pool, batch, prefixes, lengths } = this;
+    this.admission = new Admission(options.admission, options, arena, queue, pool, batch, pays, prefixes);
     this.stepTime = options.stepTime ?? new StepTime();
-    const { admission, pool, batch, stepTime, lengths } = this;
+    const { admission, stepTime } = this;
     this.#state = { admission, pool, batch, stepTime, lengths };
     this.#now = options.now ?? (() => performance.now());
   }
@@ -266,6 +274,7 @@ export class Loop {
     this.queue.retire();
     this.pool.retire();
     this.batch.rows.length = 0;
+    this.prefixes?.clear();
     for (const { plan } of this.#steps) plan.clear();
     this.#accepted = this.#asked;
     this.#announce();
@@ -307,7 +316,7 @@ export class Loop {
       arena: this.arena.stats(),
       host: { slots: this.arena.hostSlots, free: this.arena.hostFree },
       steps: metrics.steps,
-      tokens: { prompt: metrics.promptTokens, generated: metrics.generatedTokens },
+      tokens: { prompt: metrics.promptTokens, cached: metrics.cachedTokens, generated: metrics.generatedTokens },
       idle: metrics.idle(),
       movedSlots: metrics.movedSlots,
       preemptions: this.admission.preemptions,
@@ -358,6 +367,7 @@ export class Loop {
     const { preemptEvery = 0 } = this.options;
     if (preemptEvery > 0 && this.#asked % preemptEvery === preemptEvery - 1) admission.preemptOne();
     admission.extend();
+    this.prefixes?.settle();
     if (admission.preemptions === before) {
       const { admissions } = admission;
       policy.admit(this.#state);
@@ -432,6 +442,7 @@ export class Loop {
       const position = plan.runs[run * RUN_FIELDS + 3]!;
       const inPrompt = request.promptLength - position;
       if (inPrompt > 0) metrics.promptTokens += Math.min(inPrompt, plan.runs[run * RUN_FIELDS + 4]!);
+      if (request.times.started === undefined) metrics.cachedTokens += request.cachedTokens;
       request.times.started ??= start;
       if (row >= 0) this.#acceptToken(request, row, result, end);
     }
@@ -516,7 +527,7 @@ export class Loop {
   }
 
   #check(): void {
-    const { queue, pool, batch, arena } = this;
+    const { queue, pool, batch, arena, prefixes } = this;
     const placed = [...pool.requests, ...batch.rows];
     for (const request of queue) {
       const { id, span, computed, drawing } = request;
@@ -531,7 +542,8 @@ export class Loop {
     const all = [...queue, ...placed];
     const spans = new Set(all.map(({ span }) => span));
     if (new Set(all).size !== all.length) throw new EngineError('INTERNAL', 'a request is in two places');
-    arena.check((span) => spans.has(span));
+    arena.check((span) => spans.has(span), (kept) => prefixes?.owns(kept) === true);
+    prefixes?.check(placed);
   }
 }
 

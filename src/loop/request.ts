@@ -16,6 +16,8 @@ export interface RequestOptions {
   readonly sampling: Sampling;
   /** Higher goes first; 0 unless given. */
   readonly priority?: number;
+  /** Prefixes are shared only with requests of the same; '' unless given. */
+  readonly cacheSalt?: string;
 }
 
 /** Milliseconds of the loop's clock. */
@@ -40,6 +42,7 @@ export class Request {
   readonly stopTokens: ReadonlySet<number>;
   readonly sampling: Sampling;
   readonly priority: number;
+  readonly cacheSalt: string;
   readonly times: RequestTimes = {
     queued: undefined,
     started: undefined,
@@ -52,6 +55,10 @@ export class Request {
   drawing = 0;
   /** Where its keys and values lie; the arena's. In the queue only parked requests have one. */
   span: Span | undefined;
+  /** Tokens of the prompt that were copied when it was first admitted. */
+  cachedTokens = 0;
+  /** Another is computing how its prompt begins; it waits in the pool to copy that. */
+  following = false;
   /**
    * Who comes first: smaller before larger. The time at which it was added, in levels of aging, less its priority: so
    * one level of priority is worth `agingMs` of waiting, and the order of two requests never changes.
@@ -81,6 +88,7 @@ export class Request {
     this.sampling = options.sampling;
     this.priority = options.priority ?? 0;
     this.turn = -this.priority;
+    this.cacheSalt = options.cacheSalt ?? '';
   }
 
   /** Tokens it has, those being drawn among them. */
@@ -124,9 +132,9 @@ export class Request {
     return this.finishReason === 'abort';
   }
 
-  /** It keeps its place, but no run is planned for it: its reader is behind, or it is stalled. */
+  /** It keeps its place, but no run is planned for it: its reader is behind, it is stalled, or it follows another request. */
   get held(): boolean {
-    return this.#held || this.stalled;
+    return this.#held || this.stalled || this.following;
   }
 
   set held(held: boolean) {

@@ -24,7 +24,8 @@ export interface Outcome {
   readonly requests: number;
   /** Turned away: no room in the queue, or longer than anything that fits. */
   readonly refused: { readonly full: number; readonly tooLong: number };
-  readonly tokens: { readonly prompt: number; readonly generated: number };
+  /** Of prompts computed, of prompts copied instead, and generated. */
+  readonly tokens: { readonly prompt: number; readonly cached: number; readonly generated: number };
   /** From the start of the simulation to its last token, in every replica's outcome. */
   readonly seconds: number;
   readonly requestsPerSecond: number;
@@ -127,6 +128,7 @@ export class Journal {
     const seconds = ms / 1000;
     const perSecond = (count: number) => (seconds > 0 ? count / seconds : 0);
     const prompt = sum(({ tokens }) => tokens.prompt);
+    const cached = sum(({ tokens }) => tokens.cached);
     const generated = sum(({ tokens }) => tokens.generated);
     const rowMs = sum(({ idle }) => idle.rowMs);
     const shareOf = (count: (wasted: LoopStats['idle']['wastedMs']) => number) =>
@@ -137,7 +139,7 @@ export class Journal {
     return {
       requests: this.#requests,
       refused: { full: this.full, tooLong: this.tooLong },
-      tokens: { prompt, generated },
+      tokens: { prompt, cached, generated },
       seconds,
       requestsPerSecond: perSecond(this.#requests),
       outputTokensPerSecond: perSecond(generated),

@@ -76,6 +76,17 @@ pool('gives no row to one that is still being drawn in the row it had', () => {
   assert.is(it.next(9), one);
 });
 
+pool('counts who follows another as waiting, though no run is planned for it', () => {
+  const it = new PrefilledPool();
+  const one = request(1, { prompt: 9, maxTokens: 1 });
+  it.add(one);
+  one.following = true;
+  assert.equal([one.held, it.waiting, it.behind, it.next(9)], [true, 1, 0, undefined]);
+  one.held = true; // by its reader, too
+  one.following = false;
+  assert.equal([one.held, it.waiting], [true, 0]);
+});
+
 stop('honours a stop token only after minTokens', () => {
   const one = request(1, { prompt: 2, maxTokens: 4, minTokens: 2, stop: [5] });
   const reasons = [5, 5, 5].map((token) => {

@@ -58,7 +58,8 @@ for (const given of EVERY_WAY) {
   preemption(`${how}: preempted every k steps, parked or not, every request gets its tokens`, async () => {
     for (const preemptEvery of [1, 2, 3, 5]) {
       for (const preemptBy of ['park', 'recompute'] as const) {
-        const it = make({ ...given, rows: 3, slots: 512, hostSlots: 512, preemptEvery, preemptBy });
+        const sizes = { rows: 3, slots: 512, hostSlots: 512 };
+        const it = make({ ...given, ...sizes, preemptEvery, preemptBy, prefixReuse: false }); // each would find its own
         const wanted = (id: number) => ({ prompt: 20 * id, maxTokens: 30 });
         const all = [1, 2, 3, 4, 5].map((id) => request(id, wanted(id)));
         for (const one of all) it.loop.add(one);

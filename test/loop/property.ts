@@ -17,15 +17,29 @@ interface Life {
 
 const SLOTS = [192, 256, 320, 512, 1024];
 
-const life = fc.record({
-  wanted: fc.record({
+/** Prompts that begin like others: with so many tokens of one of two texts. */
+const familiar = fc
+  .tuple(fc.nat({ max: 1 }), fc.integer({ min: 1, max: 160 }), fc.array(fc.nat({ max: 96 }), { maxLength: 12 }))
+  .map(([text, same, own]) => [...Array.from({ length: same }, (_, i) => (i * 13 + text * 29) % 97), ...own]);
+
+const lengths = fc.oneof(
+  fc.record({
     prompt: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 100 })),
     maxTokens: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 92 })),
-    seed: fc.nat({ max: 3 }),
-    priority: fc.integer({ min: -1, max: 1 }),
-    minTokens: fc.nat({ max: 10 }),
-    stop: fc.array(fc.nat({ max: 96 }), { maxLength: 3 }),
   }),
+  fc.record({ prompt: familiar, maxTokens: fc.integer({ min: 1, max: 20 }) }),
+);
+
+const manner = fc.record({
+  seed: fc.nat({ max: 3 }),
+  priority: fc.integer({ min: -1, max: 1 }),
+  minTokens: fc.nat({ max: 10 }),
+  stop: fc.array(fc.nat({ max: 96 }), { maxLength: 3 }),
+  salt: fc.constantFrom<string[]>('', '', 'pepper'),
+});
+
+const life = fc.record({
+  wanted: fc.tuple(lengths, manner).map(([length, rest]) => ({ ...length, ...rest })),
   arrival: fc.nat({ max: 60 }),
   abort: fc.option(fc.nat({ max: 80 }), { freq: 3 }),
   hold: fc.option(fc.tuple(fc.nat({ max: 40 }), fc.integer({ min: 1, max: 20 })), { freq: 2 }),
@@ -48,12 +62,13 @@ const setting = fc
     targetItlMs: fc.constantFrom(undefined, undefined, 0.1, 4, 20),
     known: fc.boolean(), // step times, from the first step on
     pause: fc.option(fc.tuple(fc.nat({ max: 60 }), fc.integer({ min: 1, max: 10 }))), // from tick, ticks
+    prefixReuse: fc.constantFrom(true, true, true, false),
   })
   .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
 
 // Static preempts the last live row of a batch whose other rows are finished, while one who was held is in the pool.
 const plain = (prompt: number, maxTokens: number, priority: number) => {
-  return { prompt, maxTokens, seed: 0, priority, minTokens: 0, stop: [] };
+  return { prompt, maxTokens, seed: 0, priority, minTokens: 0, stop: [], salt: '' };
 };
 const LAST_LIVE_ROW = [
   { wanted: plain(1, 6, 0), arrival: 30, abort: null, hold: null },
@@ -77,6 +92,7 @@ const LAST_LIVE_ROW_SETTING = {
   targetItlMs: undefined,
   known: false,
   pause: null,
+  prefixReuse: true,
   stepTokens: 3,
 };
 
