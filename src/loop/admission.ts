@@ -151,7 +151,7 @@ export class Admission {
 
   /**
    * When all rows are taken: for the request of the pool that could take one now, the row of the first to give way to
-   * it, which keeps its span and waits in the pool.
+   * it, which keeps its span and waits in the pool, unless that has no slot for its next token.
    */
   takeRow(): void {
     const { pool, batch } = this;
@@ -159,6 +159,7 @@ export class Admission {
     const next = pool.next(batch.plan.room - batch.length + 1);
     const victim = next === undefined ? undefined : firstToGiveWay(batch.rows, next);
     if (victim === undefined) return;
+    if (victim.length > victim.span!.capacity) return this.preempt(victim); // in the pool nobody grows
     batch.retire(batch.rows.indexOf(victim));
     pool.add(victim);
     this.preemptions++;

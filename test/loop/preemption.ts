@@ -125,17 +125,19 @@ for (const [how, end] of [
       const it = make({ rows: 2, slots: 512, hostSlots: 512, preemptBy: 'park', preemptEvery: 5 });
       for (const id of [1, 2]) it.loop.add(request(id, { prompt: 70, maxTokens: 60 }));
       while (it.loop.stats().parked === 0) await it.loop.tick();
-      const [parked] = it.loop.queue as unknown as [Request];
-      if (during) it.native.during = () => end(it, [...it.loop.queue][0] ?? it.loop.batch.rows[1]!);
-      else end(it, [...it.loop.queue][0]!);
-      if (during) await it.loop.tick();
-      it.native.during = undefined;
+      const [parked] = [...it.loop.queue];
+      if (during) {
+        it.native.during = () => end(it, parked!);
+        await it.loop.tick();
+        it.native.during = undefined;
+      } else {
+        end(it, parked!);
+      }
       if (!it.loop.idle) await it.loop.tick();
       assert.equal([it.loop.stats().host.free, it.loop.stats().parked], [512, 0]);
       await drain(it.loop);
       assert.equal(left(it), NOTHING);
       assert.is(it.finished.length, 2);
-      void parked;
     }
   });
 }
@@ -314,6 +316,22 @@ priority('a row whose reader is behind is given to anybody who can use it', asyn
   held.held = false;
   await drain(it.loop);
   await asAlone([held], () => ({ prompt: 10, maxTokens: 20 }));
+});
+
+priority('a row that is taken before it could grow has its slots when it goes on', async () => {
+  const it = make({ rows: 1, hostSlots: 512, preemptBy: 'park' });
+  const held = request(1, { prompt: 60, maxTokens: 20 });
+  it.loop.add(held);
+  while (held.length < 65) await it.loop.tick();
+  assert.equal([held.computed, held.span?.capacity], [64, 64]);
+  held.held = true;
+  const other = request(2, { prompt: 10, maxTokens: 3 });
+  it.loop.add(other);
+  while (!other.finished) await it.loop.tick();
+  held.held = false;
+  await drain(it.loop);
+  await asAlone([held], () => ({ prompt: 60, maxTokens: 20 }));
+  assert.equal(left(it), NOTHING);
 });
 
 /** How long a request of priority 0 takes among urgent ones that alone keep the only row busy. */

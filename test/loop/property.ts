@@ -100,6 +100,7 @@ const LAST_LIVE_ROW_SETTING = {
 async function ticked(loop: Loop, sleeping: () => void): Promise<void> {
   let ended = false;
   const tick = loop.tick().finally(() => (ended = true));
+  tick.catch(() => {}); // thrown below
   await new Promise((resolve) => setImmediate(resolve));
   if (!ended) sleeping();
   await tick;
