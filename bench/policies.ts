@@ -80,7 +80,7 @@ async function load(model: string): Promise<Loaded> {
     if (!existsSync(join(folder, 'config.json'))) await synthesize(folder, model as ShapeName, { seed: 1 });
   }
   const { config, files, tensors, storedType } = await openModel(folder);
-  const memory = { freeBytes: 2 ** 33, gpu: false };
+  const memory = { freeBytes: 2 ** 33, hostFreeBytes: 0, gpu: false };
   const sizes = chooseSizes({ config, storedType }, { maxContext: context }, rows, memory);
   const slots = flags.slots === undefined ? sizes.slots : Number(flags.slots);
   const place = { device: 'cpu', isa: 'auto', threads: Number(flags.threads) };

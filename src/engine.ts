@@ -134,6 +134,7 @@ export class Engine {
         overlap: native.device !== 'cpu',
         queueRequests: values.queueRequests ?? DEFAULT_QUEUE_REQUESTS,
         queueTokens: values.queueTokens ?? DEFAULT_QUEUE_TOKENS,
+        ...(values.agingMs === undefined ? {} : { agingMs: values.agingMs }),
         check,
         ...(preemptEvery === undefined ? {} : { preemptEvery }),
         trace: trace ? (line) => process.stderr.write(`${line}\n`) : undefined,
@@ -205,6 +206,23 @@ export class Engine {
     const { context } = this.#parts.loop;
     const model = { device, isa, threads, weights, kv, weightBytes, slotBytes, slots, context };
     return { ...this.#loop.stats(), model };
+  }
+
+  /**
+   * Takes no further step until {@link Engine.resume}. Resolves when the running one has ended. Requests keep their
+   * places and memory, streams stay open, new requests queue up, and signals and `close` end them as ever.
+   *
+   * @example
+   * await engine.pause();
+   * try { await whatNeedsTheWholeMachine(); } finally { engine.resume(); }
+   */
+  pause(): Promise<void> {
+    return this.#loop.pause();
+  }
+
+  /** Goes on after {@link Engine.pause}, every request where it was. Does nothing unless paused. */
+  resume(): void {
+    this.#loop.resume();
   }
 
   /** Waits for the running step, rejects what is left with CLOSED, and releases all memory. May be called again. */
@@ -283,7 +301,7 @@ export class Engine {
     return run;
   }
 
-  #encode({ prompt, messages }: RequestValues): readonly number[] {
+  #encode({ prompt, messages, n = 1 }: RequestValues): readonly number[] {
     const { tokenizer, chatTemplate, loop } = this.#parts;
     if (typeof prompt === 'object') return prompt;
     let text = prompt ?? '';
@@ -300,6 +318,7 @@ export class Engine {
       const expected = `expected at most ${most} characters for a context of ${loop.context}`;
       throw new EngineError('TOO_LONG', `prompt: ${expected}, got ${text.length}`);
     }
+    this.#loop.admission.expect(n, Math.ceil(text.length / tokenizer.longestToken));
     const tokens = tokenizer.encode(text, messages === undefined);
     if (tokens.length === 0) {
       throw new EngineError('INVALID_OPTION', 'prompt: expected at least one token, got empty text');
@@ -335,12 +354,13 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
-    await undefined; // #closing is set now, and ends the driving
+    const closed = this.#parts.native.close(); // at once: a step that is queued behind the running one must not begin
+    closed.catch(() => {}); // thrown below
     for (const { request } of this.#generations.values()) request.held = false; // wakes a tick that sleeps
     await this.#driving;
     this.#loop.fail(new EngineError('CLOSED', 'the engine was closed before the request had ended'));
     try {
-      await this.#parts.native.close();
+      await closed;
     } catch (error) {
       throw fromNative(error);
     }

@@ -40,6 +40,11 @@ export interface LoadOptions {
   readonly kv?: (typeof KV)[number];
   /** Bytes for keys and values. Default: room for all rows at full context, at most a quarter of the free memory. */
   readonly kvBytes?: number;
+  /**
+   * Bytes of host memory for the keys and values of preempted requests; those that find no room are computed again.
+   * 0: all of them. Default: as many as for keys and values, at most a quarter of the free host memory.
+   */
+  readonly parkBytes?: number;
   /** Most tokens of one request, prompt and output. Default: the model's context, at most 8192. */
   readonly maxContext?: number;
   /** Requests that decode together, 1 to 1024. Default 32. */
@@ -56,6 +61,8 @@ export interface LoadOptions {
    * Default: 1.25 times what a step of all rows takes without prompts, 1.4 times while a row is empty for want of one.
    */
   readonly targetItlMs?: number;
+  /** Milliseconds of waiting that are worth one level of a request's `priority`. Default 10,000. */
+  readonly agingMs?: number;
   /** Most requests that wait. More are refused with QUEUE_FULL. Default 1024. */
   readonly queueRequests?: number;
   /** Most prompt tokens that wait. More are refused with QUEUE_FULL. Default 1,048,576. */
@@ -111,7 +118,10 @@ export interface RequestOptions {
   readonly logprobs?: number;
   /** Token id to what is added to its logit, −100 to 100. */
   readonly logitBias?: Readonly<Record<number, number>>;
-  /** Any integer of 32 bits; higher goes first. Default 0. */
+  /**
+   * Any integer of 32 bits; higher goes first, and may take the row or memory of a lower one, which goes on later. Each
+   * level is worth `agingMs` of waiting, so that nobody waits for ever. Default 0.
+   */
   readonly priority?: number;
   /** Ends the generation at any moment; the result has what there is, and finishReason `abort`. */
   readonly signal?: AbortSignal;
@@ -130,12 +140,14 @@ const LOAD_RULES = {
   weights: oneOf(WEIGHTS),
   kv: oneOf(KV),
   kvBytes: integer(1, Number.MAX_SAFE_INTEGER),
+  parkBytes: integer(0, Number.MAX_SAFE_INTEGER),
   maxContext: integer(1, MOST_INT32),
   rows: integer(1, MOST_ROWS),
   threads: integer(0, MOST_THREADS),
   policy: oneOf(POLICIES),
   admission: oneOf(ADMISSIONS),
   targetItlMs: milliseconds(),
+  agingMs: integer(1, MOST_INT32),
   queueRequests: integer(1, MOST_INT32),
   queueTokens: integer(1, Number.MAX_SAFE_INTEGER),
   isa: oneOf(ISAS),

@@ -3,9 +3,13 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { EngineParts } from '../src/engine.ts';
 import { Engine } from '../src/engine.ts';
+import { Generation, Run } from '../src/engine/run.ts';
 import { EngineError } from '../src/errors.ts';
+import { Request } from '../src/loop/request.ts';
+import { GREEDY } from '../src/native.ts';
 import type { RequestOptions } from '../src/options.ts';
 import { ChatTemplate } from '../src/text/chat-template.ts';
+import { Output } from '../src/text/output.ts';
 import { Tokenizer } from '../src/text/tokenizer.ts';
 import { FakeEngine } from './fake/engine.ts';
 import { readTokenizer, TALES } from './fake/tokenizers.ts';
@@ -20,11 +24,13 @@ const CONTEXT = 1024;
 interface Shape {
   readonly rows?: number;
   readonly queueRequests?: number;
+  readonly loop?: Partial<EngineParts['loop']>;
   readonly parts?: Partial<EngineParts>;
 }
 
 /** An engine on the fake device, whose every step gives the event loop a turn, as a real one does. */
-function make({ rows = 4, queueRequests = 100, parts = {} }: Shape = {}): { native: FakeEngine; engine: Engine } {
+function make(shape: Shape = {}): { native: FakeEngine; engine: Engine } {
+  const { rows = 4, queueRequests = 100, loop = {}, parts = {} } = shape;
   const native = new FakeEngine(rows * CONTEXT, VOCABULARY);
   native.during = turn;
   const limits = { context: CONTEXT, stepTokens: 64, policy: 'relay', admission: 'optimistic' } as const;
@@ -35,7 +41,7 @@ function make({ rows = 4, queueRequests = 100, parts = {} }: Shape = {}): { nati
     vocabulary: VOCABULARY,
     eosTokens: [0],
     generation: {},
-    loop: { rows, queueRequests, queueTokens: 10_000, check: true, ...limits },
+    loop: { rows, queueRequests, queueTokens: 10_000, check: true, ...limits, ...loop },
     ...parts,
   });
   return { native, engine: one };
@@ -301,6 +307,24 @@ engine('refuses a text that cannot fit before it is tokenized', async () => {
   await one.close();
 });
 
+engine('refuses a text that the queue has no room for before it is tokenized', async () => {
+  const { longestToken } = tokenizer;
+  const untouched = new Tokenizer(files);
+  const { engine: one } = make({ loop: { queueRequests: 2, queueTokens: 60 }, parts: { tokenizer: untouched } });
+  await one.pause();
+  const first = one.complete({ prompt: new Array(40).fill(5), maxTokens: 1 });
+  untouched.encode = () => assert.unreachable('tokenized') as never;
+  const text = (tokens: number) => ({ prompt: 'x'.repeat(tokens * longestToken), maxTokens: 1 });
+  assert.is(await codeOf(() => one.complete(text(61))), 'TOO_LONG');
+  assert.is(await codeOf(() => one.complete(text(21))), 'QUEUE_FULL');
+  assert.is(await codeOf(() => one.complete({ ...text(11), n: 2 })), 'QUEUE_FULL');
+  assert.is(await codeOf(() => one.complete({ ...text(1), n: 2 })), 'QUEUE_FULL'); // a request too many
+  assert.match(await codeOf(() => one.complete(text(20))), /tokenized/);
+  one.resume();
+  await first;
+  await one.close();
+});
+
 function withoutBegin() {
   const { tokenizerJson, tokenizerConfig } = files;
   const json = { ...(tokenizerJson as object), post_processor: null };
@@ -437,6 +461,21 @@ engine('holds a request whose reader is 256 tokens behind, until half of them ar
   await one.close();
 });
 
+engine('holds a request also in a step for which it stands still', () => {
+  const prompt = { prompt: [1], maxTokens: 1, minTokens: 0, stopTokens: new Set<number>(), sampling: GREEDY };
+  const request = new Request(1, prompt);
+  const generation = new Generation(0, request, new Output(tokenizer.detokenizer(), []), false);
+  const { engine: one, native } = make();
+  const held = new Run(native, 1, [generation], () => {});
+  request.stalled = true;
+  held.hold(true);
+  request.stalled = false;
+  assert.is(request.held, true);
+  held.hold(false);
+  assert.is(request.held, false);
+  return one.close();
+});
+
 engine('ends the request when the reader leaves, at any chunk', async () => {
   for (let chunks = 1; chunks < 8; chunks++) {
     const { engine: one } = make();
@@ -477,26 +516,118 @@ engine('serves several reads asked for at once, in order', async () => {
   await one.close();
 });
 
-engine('closes while streaming: the running step ends, what is left is refused with CLOSED', async () => {
-  for (let moment = 0; moment < 6; moment++) {
-    const { engine: one, native } = make({ rows: 2 });
-    let running = false;
-    let closing: Promise<void> | undefined;
-    native.during = async (step) => {
-      running = true;
-      if (step === moment) closing = one.close();
-      await turn();
-      assert.not.ok(native.closed, 'closed under a running step');
-      running = false;
-    };
-    const codes = [1, 2, 3, 4].map((seed) => codeOf(() => run(one, { ...PLAIN, seed }, seed % 2 === 0)));
-    assert.equal(await Promise.all(codes), ['CLOSED', 'CLOSED', 'CLOSED', 'CLOSED']);
-    await closing;
-    assert.ok(native.closed && !running);
-    assert.is(native.plans.length, moment + 1);
-    assert.ok(isEmpty(one));
+for (const overlap of [false, true]) {
+  const how = overlap ? ', steps overlapping' : '';
+  engine(`closes while streaming${how}: the running step ends, what is left is refused with CLOSED`, async () => {
+    for (let moment = 0; moment < 12; moment++) {
+      const { engine: one, native } = make({ rows: 2, loop: { overlap } });
+      const closingStep = moment >> 1;
+      let running = false;
+      let closing: Promise<void> | undefined;
+      native.during = async (step) => {
+        running = true;
+        if (moment % 2 === 1) await turn(); // the next step is queued by then
+        if (step === closingStep) closing = one.close();
+        await turn();
+        assert.not.ok(native.closed, 'closed under a running step');
+        running = false;
+      };
+      const codes = [1, 2, 3, 4].map((seed) => codeOf(() => run(one, { ...PLAIN, seed }, seed % 2 === 0)));
+      assert.equal(await Promise.all(codes), ['CLOSED', 'CLOSED', 'CLOSED', 'CLOSED']);
+      await closing;
+      assert.ok(native.closed && !running);
+      assert.is(native.plans.length, closingStep + 1);
+      assert.ok(isEmpty(one));
+    }
+  });
+
+  engine(`pauses at any moment and resumes${how}: streams stay open, and no token changes`, async () => {
+    for (let moment = 0; moment < 8; moment++) {
+      const { engine: one, native } = make({ rows: 2, loop: { overlap } });
+      let paused: Promise<unknown> | undefined;
+      native.during = async (step) => {
+        if (step === moment) paused = Promise.all([one.pause(), one.pause()]);
+        await turn();
+      };
+      const results = [1, 2, 3].map((seed) => run(one, { ...PLAIN, maxTokens: 6, seed }, seed % 2 === 0));
+      await until(() => paused !== undefined);
+      await paused;
+      const { steps } = one.stats();
+      assert.is(steps, native.plans.length); // none is on its way
+      assert.ok(steps <= moment + (overlap ? 2 : 1) && one.stats().paused);
+      const later = one.complete({ ...PLAIN, maxTokens: 6, seed: 4 });
+      for (let turns = 0; turns < 10; turns++) await turn();
+      assert.equal([one.stats().steps, one.stats().queued > 0], [steps, true]);
+      one.resume();
+      one.resume();
+      const tokens = (await Promise.all([...results, later])).map((result) => result.tokens);
+      for (const [i, mine] of tokens.entries()) {
+        assert.equal(mine, (await solo({ ...PLAIN, maxTokens: 6, seed: i + 1 })).tokens);
+      }
+      assert.is(one.stats().paused, false);
+      await until(() => isEmpty(one));
+      await one.close();
+    }
+  });
+}
+
+engine('while paused, signals and leaving a stream end requests in any place, and close ends the rest', async () => {
+  const { engine: one, native } = make({ rows: 2 });
+  const signals = [1, 2, 3].map(() => new AbortController());
+  const results = signals.map(({ signal }, i) => one.complete({ ...PLAIN, maxTokens: 500, seed: i, signal }));
+  const stream = one.stream({ ...PLAIN, seed: 8 });
+  const reading = stream.next();
+  await until(() => one.stats().tokens.generated > 4);
+  await one.pause();
+  const rest = codeOf(() => one.complete({ ...PLAIN, seed: 9 }));
+  for (const [i, controller] of signals.entries()) {
+    controller.abort();
+    assert.is((await results[i])?.finishReason, 'abort');
+  }
+  await stream.return();
+  assert.equal(await reading, { value: undefined, done: true });
+  await until(() => one.stats().queued + one.stats().pooled + one.stats().rowsUsed === 1);
+  const { steps, arena } = one.stats();
+  assert.equal([steps, arena.free], [native.plans.length, arena.slots]);
+  await one.close();
+  assert.is(await rest, 'CLOSED');
+  await one.pause();
+  one.resume();
+  assert.is(native.plans.length, steps);
+});
+
+engine('preempts by parking and by computing again under a storm of signals, and every promise settles', async () => {
+  for (const [preemptBy, hostSlots] of [['park', 512], ['park', 128], ['recompute', 0]] as const) {
+    for (const overlap of [false, true]) {
+      const native = new FakeEngine(448, VOCABULARY, hostSlots);
+      native.during = turn;
+      const loop = { overlap, preemptBy, preemptEvery: 3, context: 448 };
+      const { engine: one } = make({ rows: 4, loop, parts: { native } });
+      const results = Array.from({ length: 24 }, async (_, i) => {
+        const controller = new AbortController();
+        const options = { ...PLAIN, maxTokens: 20 + i * 5, seed: i, priority: i % 3, signal: controller.signal };
+        if (i % 2 === 0) void until(() => one.stats().steps >= 10 * i).then(() => controller.abort());
+        const { tokens, finishReason } = await ended(one, options, i % 4 < 2);
+        const whole = (await solo({ ...options, signal: new AbortController().signal })).tokens;
+        assert.equal(tokens, whole.slice(0, tokens.length));
+        assert.ok(finishReason === 'abort' ? i % 2 === 0 : tokens.length === whole.length);
+      });
+      await Promise.all(results);
+      await until(() => isEmpty(one));
+      const { preemptions, parks, host, parked } = one.stats();
+      assert.ok(preemptions > 10 && parks > 0 === (preemptBy === 'park'), `${parks} of ${preemptions}`);
+      assert.equal([host.free, parked], [host.slots, 0]);
+      await one.close();
+    }
   }
 });
+
+async function ended(one: Engine, options: RequestOptions, whole: boolean) {
+  if (whole) return one.complete(options);
+  const stream = one.stream(options);
+  for await (const _ of stream);
+  return stream.completion!;
+}
 
 engine('closes at once when idle, when everything is held, and when closed already', async () => {
   const { engine: one, native } = make();

@@ -103,8 +103,9 @@ async function play(engine: NativeEngine, requests: Request[], options: Partial<
     while (next < requests.length && arrivals[next]! <= tick) loop.add(requests[next++]!);
     if (!loop.idle) await loop.tick();
   }
-  assert.is(loop.stats().arena.free, engine.slots, 'the arena is empty again');
-  return { answers, preemptions: loop.stats().preemptions, movedSlots: loop.stats().movedSlots };
+  const { arena, host, preemptions, parks, movedSlots } = loop.stats();
+  assert.equal([arena.free, host.free], [engine.slots, engine.hostSlots], 'arena and host memory are empty again');
+  return { answers, preemptions, parks, movedSlots };
 }
 
 interface Contender {
@@ -119,20 +120,20 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
   const shapes = isa === 'scalar' || device === 'cuda-emu' ? SLOW_SHAPES : SHAPES;
   const models = await Promise.all(shapes.map((shape) => openModel(join(folder, shape))));
   const solo = shapes.map(() => new Map<number, string[]>());
-  const seen = { tokens: 0, preemptions: 0, movedSlots: 0 };
+  const seen = { tokens: 0, preemptions: 0, parks: 0, movedSlots: 0 };
   for (let schedule = 0; schedule < schedules; schedule++) {
     const draw = random(schedule);
     const which = schedule % shapes.length;
     const { config, files, tensors } = models[which]!;
-    const load = (limits: Pick<NativeLoad, 'slots' | 'rows' | 'stepTokens' | 'threads' | 'graphs'>) => {
-      const place = { device, isa: device === 'cpu' ? isa : 'auto', weights, kv, checkLaunches: false, cublasLt: '', hostSlots: 0 };
+    const load = (limits: Pick<NativeLoad, 'slots' | 'hostSlots' | 'rows' | 'stepTokens' | 'threads' | 'graphs'>) => {
+      const place = { device, isa: device === 'cpu' ? isa : 'auto', weights, kv, checkLaunches: false, cublasLt: '' };
       return addon.load({ config, files, tensors, ...place, context: CONTEXT, ...limits });
     };
     const ids = [...new Set(Array.from({ length: 4 * count }, () => draw(SOLO_REQUESTS)))].slice(0, count);
     assert.is(ids.length, count);
 
     const missing = ids.filter((id) => !solo[which]!.has(id));
-    const alone = await load({ slots: CONTEXT, rows: 1, stepTokens: 512, threads: 1, graphs: false });
+    const alone = await load({ slots: CONTEXT, hostSlots: 0, rows: 1, stepTokens: 512, threads: 1, graphs: false });
     for (const id of missing) {
       const { answers } = await play(alone, [makeRequest(id, config.vocabulary)], {}, [0]);
       solo[which]!.set(id, answers.get(id)!);
@@ -146,23 +147,27 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
       chunkTokens: 1 + draw(128),
       policy: draw(2) === 0 ? ('relay' as const) : POLICY_NAMES[draw(POLICY_NAMES.length)]!,
       admission: draw(3) === 0 ? ('reserve' as const) : ('optimistic' as const),
-      preemptEvery: draw(4) === 0 ? 5 + draw(40) : 0,
+      preemptEvery: draw(2) === 0 ? 5 + draw(40) : 0,
+      preemptBy: draw(3) === 0 ? ('recompute' as const) : ('park' as const),
       overlap: draw(2) === 0,
     };
     const slots = CONTEXT + 64 * draw(Math.ceil(CONTEXT * (draw(2) === 0 ? 1 / 40 : 3 / 16)));
+    const hostSlots = draw(4) === 0 ? 0 : 64 * (1 + draw(Math.ceil(CONTEXT / 16)));
     const { stepTokens } = options;
-    const engine = await load({ slots, rows, stepTokens, threads: 1 + draw(3), graphs: draw(4) > 0 });
+    const engine = await load({ slots, hostSlots, rows, stepTokens, threads: 1 + draw(3), graphs: draw(4) > 0 });
     const spread = draw(2) === 0 ? 1 : 400;
     const arrivals = ids.map(() => draw(spread)).sort((a, b) => a - b);
     const requests = ids.map((id) => makeRequest(id, config.vocabulary));
-    const { answers, preemptions, movedSlots } = await play(engine, requests, options, arrivals);
+    const { answers, preemptions, parks, movedSlots } = await play(engine, requests, options, arrivals);
     await engine.close();
     for (const id of ids) {
-      const name = `${isa} ${weights} schedule ${schedule} (${JSON.stringify({ ...options, slots })}) request ${id}`;
+      const setting = JSON.stringify({ ...options, slots, hostSlots });
+      const name = `${isa} ${weights} schedule ${schedule} (${setting}) request ${id}`;
       assert.equal(answers.get(id), solo[which]!.get(id), name);
       seen.tokens += answers.get(id)!.length;
     }
     seen.preemptions += preemptions;
+    seen.parks += parks;
     seen.movedSlots += movedSlots;
   }
   return seen;

@@ -23,9 +23,9 @@ function refused(run: () => unknown, message: RegExp, code = 'INVALID_OPTION'): 
 }
 
 options('reads load options as they are', () => {
-  const sizes = { kvBytes: 1e9, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1 };
+  const sizes = { kvBytes: 1e9, parkBytes: 0, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1 };
   const names = { device: 'cpu', weights: 'int8', kv: 'f32', policy: 'static', admission: 'reserve', isa: 'scalar' };
-  const given = { ...sizes, ...names, targetItlMs: 20, onProgress() {} };
+  const given = { ...sizes, ...names, agingMs: 1, targetItlMs: 20, onProgress() {} };
   assert.equal(readLoadOptions(given), given);
   assert.equal(readLoadOptions({ rows: undefined }), {});
 });
@@ -66,6 +66,8 @@ const RANGES = {
   rows: [1, 1024],
   threads: [0, 1024],
   kvBytes: [1, Number.MAX_SAFE_INTEGER],
+  parkBytes: [0, Number.MAX_SAFE_INTEGER],
+  agingMs: [1, 2 ** 31 - 1],
   maxContext: [1, 2 ** 31 - 1],
   queueRequests: [1, 2 ** 31 - 1],
   queueTokens: [1, Number.MAX_SAFE_INTEGER],
@@ -81,7 +83,7 @@ const RANGES = {
 const NO_NUMBERS = [NaN, Infinity, -Infinity, 1e400, '1', true, null, [1], {}, 1n, Symbol('1'), () => 1];
 
 options('takes integers inside their range only', () => {
-  const ofLoading = ['rows', 'threads', 'kvBytes', 'maxContext', 'queueRequests', 'queueTokens'];
+  const ofLoading = Object.keys(RANGES).slice(0, Object.keys(RANGES).indexOf('maxTokens'));
   for (const [name, [least, most]] of Object.entries(RANGES)) {
     const read = (value: unknown) => (ofLoading.includes(name) ? load : request)({ [name]: value });
     for (const value of [least, most]) read(value)();

@@ -37,6 +37,7 @@ export const LOAD_FLAGS = {
   weights: { type: 'text', value: 'FORMAT', help: 'auto, f32, bf16 or int8' },
   kv: { type: 'text', value: 'FORMAT', help: 'auto, f32 or bf16' },
   'kv-bytes': { type: 'number', value: 'BYTES', help: 'memory for keys and values' },
+  'park-bytes': { type: 'number', value: 'BYTES', help: 'host memory for those of preempted requests' },
   'max-context': { type: 'number', value: 'N', help: 'most tokens of one request' },
   rows: { type: 'number', value: 'N', help: 'requests that decode together' },
   threads: { type: 'number', value: 'N', help: 'threads; 0: as many as there are free cores' },

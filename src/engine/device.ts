@@ -5,6 +5,7 @@ import type { Addon } from '../native.ts';
 export interface ChosenDevice {
   readonly name: string;
   readonly freeBytes: number;
+  readonly hostFreeBytes: number;
   /** Its memory is nobody else's: what the model leaves of it may become the arena. */
   readonly gpu: boolean;
 }
@@ -13,7 +14,8 @@ export interface ChosenDevice {
 export function chooseDevice(addon: Addon, asked: string): ChosenDevice {
   const name = asked === 'auto' ? (addon.cuda().devices.find(isGpu)?.name ?? 'cpu') : asked;
   const gpu = isGpu({ name });
-  return { name, gpu, freeBytes: gpu ? addon.cudaFreeBytes(name) : freemem() };
+  const hostFreeBytes = freemem();
+  return { name, gpu, freeBytes: gpu ? addon.cudaFreeBytes(name) : hostFreeBytes, hostFreeBytes };
 }
 
 /** The emulator is none. */

@@ -152,7 +152,7 @@ export class Run {
 
   /** Whether the loop is to plan no runs for these requests. */
   hold(held: boolean): void {
-    for (const { request } of this.generations) if (request.held !== held) request.held = held;
+    for (const { request } of this.generations) request.held = held;
   }
 
   /** Ends the run when the signal says so. False if it has said so already: then nothing must be begun. */

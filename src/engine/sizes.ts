@@ -33,15 +33,18 @@ export interface SizedModel {
 /** Memory that the model may take a part of; `gpu`: it has no other use. */
 export interface FreeMemory {
   readonly freeBytes: number;
+  readonly hostFreeBytes: number;
   readonly gpu: boolean;
 }
 
-type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes' | 'policy'>;
+type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes' | 'parkBytes' | 'policy'>;
 
 /**
  * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows
- * at full context (more, where they lie in a dense layout), at most a quarter of the free memory. A step takes a token
- * of each row, and a good many of prompts: one of full context, if the policy computes prompts whole.
+ * at full context (more, where they lie in a dense layout), at most a quarter of the free memory. So does the host memory
+ * to park in; else it is as large as the arena, at most a quarter of what is free there, and none for policies that do
+ * not park. On the CPU both are touched only when used. A step takes a token of each row, and a good many of prompts: one
+ * of full context, if the policy computes prompts whole.
  * Throws INVALID_OPTION or OUT_OF_MEMORY if a request of full context does not fit.
  */
 export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memory: FreeMemory): Sizes {
@@ -64,7 +67,10 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
     : Math.min((ROOMS[asked.policy ?? 'relay'] ?? 1) * rows * least * slotBytes, memory.freeBytes * SHARE_OF_MEMORY);
   const bytes = asked.kvBytes ?? room;
   const slots = Math.min(MOST_SLOTS, Math.floor(bytes / slotBytes / TILE) * TILE);
-  if (slots >= least) return { context, weights, kv, slots, hostSlots: 0, stepTokens: rows + promptTokens };
+  const dense = ROOMS[asked.policy ?? 'relay'] !== undefined;
+  const parkBytes = asked.parkBytes ?? (dense ? 0 : Math.min(slots * slotBytes, memory.hostFreeBytes * SHARE_OF_MEMORY));
+  const hostSlots = Math.min(MOST_SLOTS - slots, Math.floor(parkBytes / slotBytes / TILE) * TILE);
+  if (slots >= least) return { context, weights, kv, slots, hostSlots, stepTokens: rows + promptTokens };
 
   const expected = `expected at least ${least * slotBytes} bytes for one request of ${context} tokens`;
   if (asked.kvBytes !== undefined) {

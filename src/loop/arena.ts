@@ -1,4 +1,5 @@
 import { EngineError } from '../errors.ts';
+import { HostSlots } from './host-slots.ts';
 
 /** Slots; spans start and grow in multiples of the attention tile. `kTile` of native/core/plan.h. */
 export const TILE = 64;
@@ -18,14 +19,14 @@ export interface SpanOwner {
   readonly computed: number;
 }
 
-/** The contiguous slots of one owner. Only the map that made it writes it. */
+/** The contiguous slots of one owner: in the arena or, while it is parked, in host memory. Only the map that made it writes it. */
 export interface Span {
   readonly owner: SpanOwner;
   offset: number;
   capacity: number;
   /** Leading slots that are padding, and never read; the key of position p lies in slot offset + masked + p. */
   masked: number;
-  /** Where its contents lie on the device; differs from `offset + masked` while a move is pending. */
+  /** Where its contents lie; differs from `offset + masked` while a move is pending. */
   home: number;
 }
 
@@ -59,18 +60,33 @@ interface Place {
  */
 export class KvArena {
   readonly #spans: Span[] = []; // by offset
-  readonly #moved: Span[] = []; // those whose home is not their offset
+  readonly #moved: Span[] = []; // those whose home is not their offset, parked ones among them
+  readonly #host: HostSlots<Span>; // of spans that are parked, or whose home is still there
   #free: number;
   #peak = 0;
   #refused = Infinity; // fewest slots that could not be allocated since the map last changed for the better
 
-  constructor(readonly slots: number) {
+  /** @param hostSlots where spans can be parked, numbered on from the arena's own */
+  constructor(
+    readonly slots: number,
+    readonly hostSlots = 0,
+  ) {
     checkSlots(slots);
     this.#free = slots;
+    this.#host = new HostSlots(slots, hostSlots);
   }
 
   get free(): number {
     return this.#free;
+  }
+
+  get hostFree(): number {
+    return this.#host.free;
+  }
+
+  /** Whether moves wait for a plan to take them. */
+  get moving(): boolean {
+    return this.#moved.length > 0;
   }
 
   /** A span that may grow to `wish`, moving others if that is what it takes; undefined if even that does not help. */
@@ -111,10 +127,43 @@ export class KvArena {
   }
 
   release(span: Span): void {
-    this.#spans.splice(this.#after(span.offset) - 1, 1);
+    if (span.offset < this.slots) this.#vacate(span);
+    if (Math.max(span.offset, span.home) >= this.slots) this.#host.release(span);
     this.#settle(span);
-    this.#free += span.capacity;
-    this.#refused = Infinity;
+  }
+
+  /**
+   * Out to host memory, if there is room for what it holds. Its slots in the arena are free at once: the move that
+   * reads them is pending, and until it is taken no other writes there.
+   */
+  park(span: Span): boolean {
+    if (span.owner.computed === 0) return false;
+    const slots = tiled(span.owner.computed);
+    const offset = span.home >= this.slots ? span.home : this.#host.allocate(span, slots);
+    if (offset === undefined) return false;
+    this.#vacate(span);
+    this.#move(span, offset);
+    span.capacity = slots;
+    return true;
+  }
+
+  /** Back from host memory, into so many slots. If false, it may succeed after the next plan has taken the moves. */
+  unpark(span: Span, slots: number): boolean {
+    if (slots > this.#free) return false;
+    const place = this.#search(span, slots);
+    if (place === undefined) {
+      // Whatever lies where its contents would is read in this plan. That goes now; they can follow in the next.
+      const way = this.#search(undefined, slots);
+      if (way !== undefined) this.#clear(way);
+      return false;
+    }
+    this.#clear(place);
+    if (span.home < this.slots) this.#host.release(span); // it never left
+    this.#move(span, place.offset);
+    span.capacity = slots;
+    this.#spans.splice(this.#after(place.offset), 0, span);
+    this.#occupy(slots);
+    return true;
   }
 
   /** Hands every pending move to `move`; returns the slots moved. */
@@ -123,6 +172,7 @@ export class KvArena {
     for (const span of this.#moved) {
       move(span.home, span.offset, span.owner.computed);
       moved += span.owner.computed;
+      if (span.home >= this.slots) this.#host.release(span);
       span.home = span.offset;
     }
     if (moved > 0) this.#refused = Infinity;
@@ -156,6 +206,13 @@ export class KvArena {
     if (taken + this.#free !== this.slots) {
       throw new EngineError('INTERNAL', `${taken} taken + ${this.#free} free slots are not ${this.slots}`);
     }
+    this.#host.check((span, start) => owned(span) && (span.offset === start || span.home === start));
+  }
+
+  #vacate(span: Span): void {
+    this.#spans.splice(this.#after(span.offset) - 1, 1);
+    this.#free += span.capacity;
+    this.#refused = Infinity;
   }
 
   #occupy(slots: number): void {
@@ -266,14 +323,16 @@ export class KvArena {
   #receives(span: Span, start: number, evicted: readonly Span[]): boolean {
     const used = span.owner.computed;
     if (used === 0 || start === span.home) return true;
-    const meets = (one: Span) => start < one.home + one.owner.computed && one.home < start + used;
-    return !evicted.some(meets) && !this.#moved.some((one) => one !== span && meets(one));
+    const meets = (one: Span) => one !== span && start < one.home + one.owner.computed && one.home < start + used;
+    return !evicted.some(meets) && !this.#moved.some(meets);
   }
 
   /** Slots that contents may be moved to: outside all spans, and not left by a pending move. */
   #targets(): Hole[] {
     const taken = this.#spans.map((span) => ({ start: span.offset, end: span.offset + span.capacity }));
-    for (const span of this.#moved) taken.push({ start: span.home, end: tiled(span.home + span.owner.computed) });
+    for (const { home, owner } of this.#moved) {
+      if (home < this.slots) taken.push({ start: home, end: tiled(home + owner.computed) });
+    }
     taken.sort((a, b) => a.start - b.start);
     const holes: Hole[] = [];
     let start = 0;
@@ -311,6 +370,8 @@ export class KvArena {
         if (before !== undefined && span.offset < start && start - before.start >= span.capacity) {
           targets.set(span, (before.end = start - span.capacity));
         } else if (after !== undefined && spanEnd > end && after.end - end >= span.capacity) {
+          // Upwards its contents come over its own empty end, which a pending move may still read.
+          if (!this.#receives(span, end, evicted)) continue;
           targets.set(span, end);
           after.start = end + span.capacity;
         }

@@ -34,6 +34,9 @@ export interface DenseOptions {
  * A row that is not computed in a step, being held, falls behind the others' column until the next layout.
  */
 export class DenseMap implements KvMap {
+  readonly hostSlots = 0; // it does not park
+  readonly hostFree = 0;
+  readonly moving = false;
   #rows: DenseSpan[] = [];
   #apart: DenseSpan[] = [];
   #capacity = 0; // slots of each row
@@ -69,6 +72,14 @@ export class DenseMap implements KvMap {
     span.offset = span.home = hole.end - slots; // layouts begin at the other end
     this.#apart.push(span);
     return span;
+  }
+
+  park(): boolean {
+    return false;
+  }
+
+  unpark(): boolean {
+    return false;
   }
 
   /** Makes rows of spans that lay apart, with what they hold; false, and nothing changes, if there is no place. */

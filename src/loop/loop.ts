@@ -14,6 +14,7 @@ import type { LoopState, Policy } from './policies/policy.ts';
 import { Relay, type RelayRules } from './policies/relay.ts';
 import { Static } from './policies/static.ts';
 import { PrefilledPool } from './pool.ts';
+import { MeasuredCosts, parkingPays, type PreemptionChoice } from './preemption.ts';
 import { Queue } from './queue.ts';
 import type { FinishReason, Request } from './request.ts';
 import { Step } from './step.ts';
@@ -25,6 +26,7 @@ export type { FinishReason } from './request.ts';
 /** What a loop's parts are made from. */
 interface Making {
   readonly slots: number;
+  readonly hostSlots: number;
   readonly rows: number;
   readonly reserve: boolean;
   readonly options: LoopOptions;
@@ -37,7 +39,7 @@ interface Parts {
 }
 
 const POLICIES = {
-  relay: ({ slots, options }: Making): Parts => ({ policy: new Relay(options), arena: new KvArena(slots) }),
+  relay: ({ slots, hostSlots, options }: Making): Parts => ({ policy: new Relay(options), arena: new KvArena(slots, hostSlots) }),
   'baton-pd': ({ slots, rows, reserve }: Making): Parts => {
     const arena = new DenseMap(slots, { rows, reserve, apart: true });
     return { policy: new BatonPd(arena), arena };
@@ -46,12 +48,14 @@ const POLICIES = {
     const arena = new DenseMap(slots, { rows, reserve, apart: false });
     return { policy: new Baton(arena), arena };
   },
-  orca: ({ slots }: Making): Parts => ({ policy: new Orca(), arena: new KvArena(slots) }),
-  static: ({ slots }: Making): Parts => ({ policy: new Static(), arena: new KvArena(slots) }),
+  orca: ({ slots, hostSlots }: Making): Parts => ({ policy: new Orca(), arena: new KvArena(slots, hostSlots) }),
+  static: ({ slots, hostSlots }: Making): Parts => ({ policy: new Static(), arena: new KvArena(slots, hostSlots) }),
 };
 
 export type PolicyName = keyof typeof POLICIES;
 export const POLICY_NAMES = Object.keys(POLICIES) as readonly PolicyName[];
+
+const AGING_MS = 10_000;
 
 const NO_ALTERNATIVES: SampledToken['top'] = [];
 
@@ -89,12 +93,16 @@ export interface LoopOptions {
   readonly rules?: RelayRules;
   /** What is known of step times from an earlier run on the same machine and model. */
   readonly stepTime?: StepTime;
+  /** Milliseconds of waiting that are worth one level of priority. */
+  readonly agingMs?: number;
   /** Plans each step while the one before is on its way; an end other than by length is then seen a step later. */
   readonly overlap?: boolean;
   /** Verifies every invariant after every tick. */
   readonly check?: boolean;
   /** Forces a preemption every so many steps. */
   readonly preemptEvery?: number;
+  /** Forces what becomes of who is preempted; else whatever costs less. */
+  readonly preemptBy?: PreemptionChoice;
   /** One line per tick. */
   readonly trace?: ((line: string) => void) | undefined;
   /** Milliseconds; only differences matter. */
@@ -110,13 +118,18 @@ export interface LoopStats {
   readonly rowsUsed: number;
   readonly queued: number;
   readonly pooled: number;
+  /** Of those queued: preempted, with their keys and values in host memory. */
   readonly parked: number;
+  readonly paused: boolean;
   readonly arena: ArenaStats;
+  readonly host: { readonly slots: number; readonly free: number };
   readonly steps: number;
   readonly tokens: { readonly prompt: number; readonly generated: number };
   readonly idle: IdleStats;
   readonly movedSlots: number;
   readonly preemptions: number;
+  /** Preemptions by parking. */
+  readonly parks: number;
   readonly stepMs: StepTimes;
 }
 
@@ -136,6 +149,7 @@ export class Loop {
   readonly metrics = new Metrics();
   readonly stepTime: StepTime;
   readonly lengths = new OutputLengths();
+  readonly #costs: MeasuredCosts;
   readonly #state: LoopState;
   readonly #steps: readonly Step[]; // they take turns, one more than may be on their way while the next is planned
   #asked = 0; // steps that the device was asked for
@@ -150,11 +164,14 @@ export class Loop {
   #finished = 0; // requests so far
   #leaving = false; // something in queue, pool or batch is ending since retire last looked
   #ticking = false;
+  #paused = false;
+  readonly #pausing: (() => void)[] = []; // wait until no step is on its way
   #failure: EngineError | undefined;
 
   constructor(native: NativeEngine, options: LoopOptions) {
     const { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens = 1, targetItlMs = 1 } = options;
-    const counts = { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens };
+    const { agingMs = AGING_MS, preemptBy } = options;
+    const counts = { rows, stepTokens, context, queueRequests, queueTokens, chunkTokens, agingMs };
     for (const [name, value] of Object.entries(counts)) {
       if (Number.isInteger(value) && value >= 1) continue;
       throw new EngineError('INVALID_OPTION', `${name}: expected an integer from 1, got ${value}`);
@@ -175,12 +192,16 @@ export class Loop {
     }
     this.native = native;
     this.options = options;
-    const making = { slots: native.slots, rows, reserve: options.admission === 'reserve', options };
+    const { slots, hostSlots } = native;
+    const making = { slots, hostSlots, rows, reserve: options.admission === 'reserve', options };
     ({ policy: this.policy, arena: this.arena } = POLICIES[options.policy](making));
-    const limits = { rows, stepTokens, slots: native.slots };
+    const limits = { rows, stepTokens, slots, hostSlots };
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
     this.batch = new Batch(rows, this.#next.plan);
-    this.admission = new Admission(options.admission, options, this.arena, this.queue, this.pool, this.batch);
+    this.#costs = new MeasuredCosts(native.slotBytes);
+    const pays = (computed: number) =>
+      preemptBy === undefined ? parkingPays(computed, this.#costs) : preemptBy === 'park';
+    this.admission = new Admission(options.admission, options, this.arena, this.queue, this.pool, this.batch, pays);
     this.stepTime = options.stepTime ?? new StepTime();
     const { admission, pool, batch, stepTime, lengths } = this;
     this.#state = { admission, pool, batch, stepTime, lengths };
@@ -200,8 +221,10 @@ export class Loop {
     if (request.times.queued !== undefined) {
       throw new EngineError('INVALID_ARGUMENT', `request ${request.id}: expected one that was never added`);
     }
+    const now = this.#now();
+    request.turn = now / (this.options.agingMs ?? AGING_MS) - request.priority;
     this.admission.add(request);
-    request.times.queued = this.#now();
+    request.times.queued = now;
     request.resumed = this.#wake;
     this.#wake();
   }
@@ -214,6 +237,19 @@ export class Loop {
   /** Ends a request whose text is complete. */
   stop(request: Request): void {
     this.#finish(request, 'stop');
+  }
+
+  /** No further step until resume(). Resolves when those on their way have ended; requests keep their places. */
+  pause(): Promise<void> {
+    this.#paused = true;
+    if (this.#underway === 0) return Promise.resolve();
+    return new Promise((resolve) => void this.#pausing.push(resolve));
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#endPausing();
+    this.#wake();
   }
 
   /** Ends every request, for good. Steps on their way are not waited for, and their tokens are dropped. */
@@ -233,18 +269,18 @@ export class Loop {
     for (const { plan } of this.#steps) plan.clear();
     this.#accepted = this.#asked;
     this.#announce();
+    this.#endPausing();
     this.#wake();
   }
 
-  /** One iteration. A row freed by retire is refilled in the same tick. Sleeps while every request is held. */
+  /** One iteration. A row freed by retire is refilled in the same tick. Sleeps while paused or everybody is held. */
   async tick(): Promise<void> {
     if (this.#ticking) throw new EngineError('INTERNAL', 'tick: expected the tick before to have ended');
     this.#ticking = true;
     try {
       this.#retire();
-      const preempted = this.#admit();
-      this.policy.plan(this.#state);
-      const planned = this.batch.plan.runCount > 0;
+      const preempted = !this.#paused && this.#admit();
+      const planned = !this.#paused && this.#plan();
       if (planned) this.#step();
       else if (this.#underway === 0 && !this.idle && !preempted) await this.#sleep();
       while (this.#underway > (planned ? this.#steps.length - 1 : 0)) await this.#accept();
@@ -255,6 +291,7 @@ export class Loop {
       throw error;
     } finally {
       this.#ticking = false;
+      if (this.#underway === 0) this.#endPausing();
     }
   }
 
@@ -265,13 +302,16 @@ export class Loop {
       rowsUsed: batch.length,
       queued: queue.length,
       pooled: pool.length,
-      parked: 0, // preempted requests are recomputed
+      parked: queue.parked,
+      paused: this.#paused,
       arena: this.arena.stats(),
+      host: { slots: this.arena.hostSlots, free: this.arena.hostFree },
       steps: metrics.steps,
       tokens: { prompt: metrics.promptTokens, generated: metrics.generatedTokens },
       idle: metrics.idle(),
       movedSlots: metrics.movedSlots,
       preemptions: this.admission.preemptions,
+      parks: this.admission.parks,
       stepMs: metrics.stepMs(),
     };
   }
@@ -298,8 +338,7 @@ export class Loop {
     if (!this.#leaving) return;
     this.#leaving = false;
     const { admission, batch, policy } = this;
-    this.queue.retire();
-    for (const request of this.pool.retire()) admission.release(request);
+    for (const place of [this.queue, this.pool]) for (const request of place.retire()) admission.release(request);
     const keep = policy.keepsFinished && batch.rows.some((request) => !request.ending);
     for (let row = batch.length - 1; row >= 0; row--) {
       const request = batch.rows[row]!;
@@ -314,15 +353,33 @@ export class Loop {
 
   /** Whether a request was preempted: nobody is admitted then. */
   #admit(): boolean {
-    const { admission } = this;
+    const { admission, policy } = this;
     const before = admission.preemptions;
     const { preemptEvery = 0 } = this.options;
     if (preemptEvery > 0 && this.#asked % preemptEvery === preemptEvery - 1) admission.preemptOne();
     admission.extend();
+    if (admission.preemptions === before) {
+      const { admissions } = admission;
+      policy.admit(this.#state);
+      if (policy.givesWay && admission.admissions === admissions) {
+        admission.preemptFor();
+        admission.takeRow();
+      }
+    }
     const preempted = admission.preemptions > before;
-    if (!preempted) this.policy.admit(this.#state);
-    else this.#leaving = true; // who was preempted may have been the last that finished rows were kept for
+    if (preempted) this.#leaving = true; // who was preempted may have been the last that finished rows were kept for
     return preempted;
+  }
+
+  /** Whether there is a step to take. One with nothing but moves is for who waits for the slots that they leave. */
+  #plan(): boolean {
+    this.policy.plan(this.#state);
+    this.admission.unstall();
+    return this.batch.plan.runCount > 0 || this.arena.moving;
+  }
+
+  #endPausing(): void {
+    for (const resolve of this.#pausing.splice(0)) resolve();
   }
 
   /** Asks the device for the step that has been planned; the next is planned in the memory of another. */
@@ -360,6 +417,7 @@ export class Loop {
     if (step.finished !== this.#finished) this.#countSurplus(step);
     metrics.step(end - start, plan, step.use);
     this.stepTime.observe(plan.load, end - start);
+    this.#costs.step(end - start, plan);
     options.trace?.(this.#line(step, end - start));
     if (rowIds !== undefined) {
       options.onStep?.({ step: metrics.steps, ms: end - start, rows: rowIds, chunkTokens: plan.chunkTokens });
@@ -460,19 +518,19 @@ export class Loop {
   #check(): void {
     const { queue, pool, batch, arena } = this;
     const placed = [...pool.requests, ...batch.rows];
-    const spans = new Set(placed.map((request) => request.span));
     for (const request of queue) {
       const { id, span, computed, drawing } = request;
-      if (span === undefined && computed === 0 && drawing === 0) continue;
+      const parked = span?.owner === request && span.offset >= arena.slots;
+      if (drawing === 0 && (parked ? computed > 0 : span === undefined && computed === 0)) continue;
       throw new EngineError('INTERNAL', `request ${id}: in the queue, ${computed} computed, ${drawing} being drawn`);
     }
     for (const request of placed) {
-      if (request.span?.owner === request) continue;
+      if (request.span?.owner === request && request.span.offset < arena.slots) continue;
       throw new EngineError('INTERNAL', `request ${request.id}: has a place, and no span of its own`);
     }
-    if (spans.size !== placed.length || new Set([...queue, ...placed]).size !== queue.length + placed.length) {
-      throw new EngineError('INTERNAL', 'a request is in two places, or two share a span');
-    }
+    const all = [...queue, ...placed];
+    const spans = new Set(all.map(({ span }) => span));
+    if (new Set(all).size !== all.length) throw new EngineError('INTERNAL', 'a request is in two places');
     arena.check((span) => spans.has(span));
   }
 }

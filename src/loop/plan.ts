@@ -11,12 +11,15 @@ export interface PlanLimits {
   readonly rows: number;
   readonly stepTokens: number;
   readonly slots: number;
+  readonly hostSlots?: number;
 }
 
 /** The next step, as a policy fills it. Memory is made once, for the most that any step can ask. */
 export class Plan implements StepPlan {
   readonly moves: Int32Array;
   moveCount = 0;
+  /** Slots that moves take to host memory or back. */
+  parkedSlots = 0;
   readonly rowMoves: Int32Array;
   rowMoveCount = 0;
   readonly starts: RowStart[] = [];
@@ -38,8 +41,12 @@ export class Plan implements StepPlan {
   /** What its time will depend on. */
   readonly load = emptyLoad();
 
+  readonly #slots: number; // of the arena
+
   constructor(limits: PlanLimits) {
-    this.moves = new Int32Array((limits.slots / TILE) * MOVE_FIELDS);
+    const { slots, hostSlots = 0 } = limits;
+    this.#slots = slots;
+    this.moves = new Int32Array(((slots + hostSlots) / TILE) * MOVE_FIELDS); // each writes a tile of its own
     this.rowMoves = new Int32Array(limits.rows * ROW_MOVE_FIELDS);
     this.runs = new Int32Array(limits.stepTokens * RUN_FIELDS);
     this.tokens = new Int32Array(limits.stepTokens);
@@ -55,6 +62,7 @@ export class Plan implements StepPlan {
     this.moves[at + 1] = to;
     this.moves[at + 2] = slots;
     this.load.movedSlots += slots;
+    if (Math.max(from, to) >= this.#slots) this.parkedSlots += slots;
   }
 
   rowMove(from: number, to: number): void {
@@ -104,7 +112,7 @@ export class Plan implements StepPlan {
   /** Forgets a step that has been taken. What retiring noted since then belongs to the next, so only this clears. */
   clear(): void {
     this.owners.fill(undefined, 0, this.runCount);
-    this.moveCount = this.rowMoveCount = this.runCount = this.tokenCount = 0;
+    this.moveCount = this.parkedSlots = this.rowMoveCount = this.runCount = this.tokenCount = 0;
     this.starts.length = 0;
     this.liveRuns = this.deadTokens = this.padTokens = this.chunkTokens = 0;
     copyLoad(this.load, NOTHING);

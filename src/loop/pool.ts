@@ -2,7 +2,7 @@ import type { Request } from './request.ts';
 
 /**
  * Admitted requests without a row: their prompt is being computed, or is computed up to its last token and waits.
- * Higher priority first, in order of admission among equals.
+ * In the order of their turns; among equals, of admission.
  */
 export class PrefilledPool {
   readonly requests: Request[] = [];
@@ -34,19 +34,20 @@ export class PrefilledPool {
 
   add(request: Request): void {
     let at = this.requests.length;
-    while (at > 0 && this.requests[at - 1]!.priority < request.priority) at--;
+    while (at > 0 && this.requests[at - 1]!.turn > request.turn) at--;
     this.requests.splice(at, 0, request);
   }
 
   /**
-   * The request to be given a row by a step that can compute `tokens` more: of those it could bring up to date,
-   * the highest priority; prefilled ones before others; the oldest.
+   * The request to be given a row by a step that can compute `tokens` more: the first of those it could bring up to
+   * date; but a prefilled one before others that are not clearly ahead of it.
    */
   next(tokens: number): Request | undefined {
     let next: Request | undefined;
     for (const request of this.requests) {
-      if (request.held || request.behind > tokens) continue;
-      if (next !== undefined && request.priority < next.priority) break;
+      // Whose row was taken back may still be drawn in it: the next must know that token.
+      if (request.held || request.drawing > 0 || request.behind > tokens) continue;
+      if (next?.outranks(request)) break;
       if (request.behind === 1) return request;
       next ??= request;
     }

@@ -1,6 +1,11 @@
 import type { Request } from './request.ts';
 
-/** Requests waiting for prefill: higher priority first, the oldest first among equals. */
+/**
+ * Requests waiting for prefill, in the order of their turns; among equals, the oldest first.
+ *
+ * Nobody starves: one of priority P, added at time T, comes before every one of priority H that is added after
+ * T + (H − P) × agingMs. With H the highest priority in use, who may pass it is known by then, whatever comes later.
+ */
 export class Queue {
   readonly #waiting: Request[] = [];
   #promptTokens = 0;
@@ -20,13 +25,20 @@ export class Queue {
     return count;
   }
 
+  /** Those that are parked. */
+  get parked(): number {
+    let count = 0;
+    for (const request of this.#waiting) if (request.span !== undefined) count++;
+    return count;
+  }
+
   add(request: Request): void {
-    this.#insert(this.#count((priority) => priority >= request.priority), request);
+    this.#insert(this.#count((turn) => turn <= request.turn), request);
   }
 
   /** Takes a preempted request back, ahead of its equals. */
   addFirst(request: Request): void {
-    this.#insert(this.#count((priority) => priority > request.priority), request);
+    this.#insert(this.#count((turn) => turn < request.turn), request);
   }
 
   /** The next to be admitted; it stays until taken. */
@@ -49,14 +61,17 @@ export class Queue {
     this.#promptTokens -= request.promptLength;
   }
 
-  /** Drops finished requests. */
-  retire(): void {
+  /** Drops finished requests, and returns them. */
+  retire(): readonly Request[] {
+    const gone: Request[] = [];
     let kept = 0;
     for (const request of this.#waiting) {
-      if (request.finished) this.#promptTokens -= request.promptLength;
+      if (request.finished) gone.push(request);
       else this.#waiting[kept++] = request;
     }
     this.#waiting.length = kept;
+    for (const { promptLength } of gone) this.#promptTokens -= promptLength;
+    return gone;
   }
 
   [Symbol.iterator](): Iterator<Request> {
@@ -68,13 +83,13 @@ export class Queue {
     this.#promptTokens += request.promptLength;
   }
 
-  /** How many stand before the first whose priority does not pass. */
-  #count(passes: (priority: number) => boolean): number {
+  /** How many stand before the first whose turn does not pass. */
+  #count(passes: (turn: number) => boolean): number {
     let low = 0;
     let high = this.#waiting.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (passes(this.#waiting[middle]!.priority)) low = middle + 1;
+      if (passes(this.#waiting[middle]!.turn)) low = middle + 1;
       else high = middle;
     }
     return low;

@@ -2,6 +2,9 @@ import type { EngineError } from '../errors.ts';
 import type { Sampling } from '../native.ts';
 import type { Span } from './arena.ts';
 
+/** How many levels of priority one must be ahead to be preferred at the other's expense. */
+const CLEARLY = 0.5;
+
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error';
 
 export interface RequestOptions {
@@ -27,7 +30,7 @@ export interface RequestTimes {
 
 /**
  * One generation. Three numbers say where it is: `tokens.length` tokens are known, `drawing` more are being drawn by
- * steps on their way, and `computed` of them all have their keys and values in the arena once those steps have ended.
+ * steps on their way, and `computed` of them all have their keys and values in its span once those steps have ended.
  */
 export class Request {
   readonly tokens: number[];
@@ -47,9 +50,14 @@ export class Request {
 
   computed = 0;
   drawing = 0;
-  /** Where its keys and values lie; the arena's. None while it waits in the queue. */
+  /** Where its keys and values lie; the arena's. In the queue only parked requests have one. */
   span: Span | undefined;
-  /** Its turn among all admissions: the latest is the first to be preempted. */
+  /**
+   * Who comes first: smaller before larger. The time at which it was added, in levels of aging, less its priority: so
+   * one level of priority is worth `agingMs` of waiting, and the order of two requests never changes.
+   */
+  turn: number;
+  /** Its place among all admissions: of equals, the latest is the first to be preempted. */
   admission = 0;
   /** Requests that came later and were admitted earlier, though no more urgent. */
   overtaken = 0;
@@ -57,6 +65,8 @@ export class Request {
   error: EngineError | undefined;
   /** Set by the loop, which sleeps while every request is held. */
   resumed: (() => void) | undefined;
+  /** While a step is planned that frees the slots for its next token: it has them in the next. */
+  stalled = false;
   #held = false;
 
   constructor(
@@ -70,6 +80,7 @@ export class Request {
     this.stopTokens = options.stopTokens;
     this.sampling = options.sampling;
     this.priority = options.priority ?? 0;
+    this.turn = -this.priority;
   }
 
   /** Tokens it has, those being drawn among them. */
@@ -77,7 +88,7 @@ export class Request {
     return this.tokens.length + this.drawing;
   }
 
-  /** Tokens not yet in the arena. One means it is ready to decode; more means it needs prefill. */
+  /** Tokens not yet computed. One means it is ready to decode; more means it needs prefill. */
   get behind(): number {
     return this.length - this.computed;
   }
@@ -104,13 +115,18 @@ export class Request {
     return this.finished || this.length >= this.limit;
   }
 
+  /** So far ahead of `other` that it may go at its expense. */
+  outranks(other: Request): boolean {
+    return this.turn + CLEARLY <= other.turn;
+  }
+
   get aborted(): boolean {
     return this.finishReason === 'abort';
   }
 
-  /** The reader is behind: it keeps its place, but no run is planned for it. */
+  /** It keeps its place, but no run is planned for it: its reader is behind, or it is stalled. */
   get held(): boolean {
-    return this.#held;
+    return this.#held || this.stalled;
   }
 
   set held(held: boolean) {

@@ -13,7 +13,7 @@ const config: ModelConfig = {
   ...{ rmsEps: 1e-5, ropeTheta: 10_000, ropeScaling: null, tiedEmbedding: true, qkvBias: false, qkNorm: false },
 };
 const model = { config, storedType: 'bf16' } as const;
-const cpu = (freeBytes: number) => ({ freeBytes, gpu: false });
+const cpu = (freeBytes: number) => ({ freeBytes, hostFreeBytes: freeBytes, gpu: false });
 const MUCH = cpu(2 ** 40);
 
 function codeOf(run: () => unknown): string {
@@ -54,7 +54,7 @@ sizes('takes at most a quarter of the free memory, in whole tiles', () => {
 });
 
 sizes('takes nine tenths of what the weights leave of a GPU', () => {
-  const gpu = (freeBytes: number) => ({ freeBytes, gpu: true });
+  const gpu = (freeBytes: number) => ({ freeBytes, hostFreeBytes: 2 ** 30, gpu: true });
   const { slots, stepTokens } = chooseSizes(model, {}, 3, gpu(2 ** 30 + 2 ** 25));
   // Per layer q and output 2 x 16 x 32, k and v 2 x 16 x 16, the rest 3 x 16 x 64; the embedding is the head too.
   const weights = 2 * (2 * (1024 + 512 + 3072) + 16_000);
@@ -81,10 +81,24 @@ sizes('gives a dense layout room for its copy and its pool', () => {
 });
 
 sizes('gives a GPU less for keys and values where steps are longer', () => {
-  const slots = (policy: PolicyName) => chooseSizes(model, { policy }, 3, { freeBytes: 2 ** 31, gpu: true }).slots;
+  const slots = (policy: PolicyName) => chooseSizes(model, { policy }, 3, { freeBytes: 2 ** 31, hostFreeBytes: 0, gpu: true }).slots;
   const activation = 4 * (2 * 16 + 8 * (2 * 4 + 2 * 2) + 64); // bytes of one token
   const less = ((8192 - 2048) * activation * 0.9) / 128;
   assert.ok(Math.abs(slots('relay') - slots('orca') - less) <= 64);
+});
+
+sizes('parks in as much as the arena has, at most a quarter of the free host memory, or what is asked for', () => {
+  const parked = (asked: object, freeBytes: number) => {
+    return chooseSizes(model, { kvBytes: 128 * 8192, ...asked }, 3, cpu(freeBytes)).hostSlots;
+  };
+  assert.is(parked({}, 2 ** 40), 8192);
+  assert.is(parked({}, 4 * 128 * 500), 448);
+  assert.is(parked({}, 0), 0);
+  assert.is(parked({ parkBytes: 0 }, 2 ** 40), 0);
+  assert.is(parked({ parkBytes: 128 * 10_000 }, 0), 9984);
+  assert.is(parked({ parkBytes: 2 ** 52 }, 0), 2 ** 31 - 64 - 8192); // slots are numbered through
+  const gpu = { freeBytes: 2 ** 33, hostFreeBytes: 4 * 128 * 640, gpu: true };
+  assert.is(chooseSizes(model, {}, 3, gpu).hostSlots, 640);
 });
 
 sizes('takes what is asked for, if one request fits', () => {

@@ -21,9 +21,9 @@ class Simulation {
   moves = 0;
   #next = 0;
 
-  constructor(slots: number) {
-    this.arena = new KvArena(slots);
-    this.cells = new Array<string>(slots).fill('');
+  constructor(slots: number, hostSlots = 0) {
+    this.arena = new KvArena(slots, hostSlots);
+    this.cells = new Array<string>(slots + hostSlots).fill('');
   }
 
   allocate(slots: number, wish = slots): Owner | undefined {
@@ -40,11 +40,20 @@ class Simulation {
     this.owners.splice(this.owners.indexOf(owner), 1);
   }
 
+  isParked(owner: Owner): boolean {
+    return owner.span!.offset >= this.arena.slots;
+  }
+
   /** A step: all moves at once, as a launch in any order may do them; then `tokens` more are computed for everyone. */
   step(tokens: number): void {
     const moves: [number, number, number][] = [];
     this.moved += this.arena.takeMoves((...move) => void moves.push(move));
     this.moves += moves.length;
+    for (const [from, to, slots] of moves) {
+      const inHost = [from, to].filter((slot) => slot >= this.arena.slots);
+      assert.ok(inHost.length < 2, 'a move within host memory');
+      for (const slot of inHost) assert.ok(slot + slots <= this.cells.length, 'a move past host memory');
+    }
     const touched = new Map<number, number>(); // slot → the move that writes it
     moves.forEach(([, to, slots], i) => {
       for (let slot = to; slot < to + slots; slot++) {
@@ -63,6 +72,7 @@ class Simulation {
     }
     for (const owner of this.owners) {
       const { offset, capacity } = owner.span!;
+      if (this.isParked(owner)) continue;
       for (let i = 0; i < tokens && owner.computed < capacity; i++, owner.computed++) {
         this.cells[offset + owner.computed] = `${owner.id}:${owner.computed}`;
       }
@@ -74,7 +84,7 @@ class Simulation {
     this.arena.check((span) => this.owners.includes(span.owner as Owner));
     const { slots, used, padding, free } = this.arena.stats();
     assert.is(used + padding + free, slots);
-    assert.is(used, this.owners.reduce((sum, owner) => sum + owner.computed, 0));
+    assert.is(used, this.owners.reduce((sum, owner) => sum + (this.isParked(owner) ? 0 : owner.computed), 0));
     for (const owner of this.owners) {
       const { home } = owner.span!;
       for (let i = 0; i < owner.computed; i++) assert.is(this.cells[home + i], `${owner.id}:${i}`);
@@ -89,9 +99,9 @@ interface Segment {
 }
 
 /** An arena that holds exactly these, in this order. */
-function layout(segments: readonly Segment[]): Simulation {
+function layout(segments: readonly Segment[], hostSlots = 0): Simulation {
   const slots = segments.reduce((sum, { tiles }) => sum + tiles * TILE, 0);
-  const simulation = new Simulation(slots);
+  const simulation = new Simulation(slots, hostSlots);
   const fromLast = segments.toReversed(); // each comes to the end of what is left
   const all = fromLast.map(({ tiles }) => simulation.allocate(tiles * TILE)!);
   const kept = fromLast.map(({ used }) => used);
@@ -329,6 +339,126 @@ arena('moves as few slots as any plan could to let a span grow', () => {
   );
 });
 
+arena('parks a span and brings it back: its slots are free at once, its contents are the same', () => {
+  const it = new Simulation(256, 128);
+  const [a, b] = [it.allocate(128)!, it.allocate(128)!];
+  it.step(70);
+  assert.ok(it.arena.park(a.span!));
+  assert.equal([it.arena.free, it.arena.hostFree, it.isParked(a)], [128, 0, true]);
+  const c = it.allocate(128)!; // where a still lies
+  it.step(128);
+  assert.is(it.arena.unpark(a.span!, 128), false);
+  it.release(b);
+  assert.ok(it.arena.unpark(a.span!, 128));
+  it.step(1);
+  assert.equal([it.arena.free, it.arena.hostFree, a.computed, c.computed], [0, 128, 71, 128]);
+});
+
+arena('parks nothing that is empty, and nothing that host memory has no place for', () => {
+  const it = new Simulation(512, 192);
+  const all = [64, 64, 64].map((slots) => it.allocate(slots)!);
+  assert.is(it.arena.park(all[0]!.span!), false);
+  it.step(64);
+  for (const { span } of all) assert.ok(it.arena.park(span!));
+  it.step(0);
+  it.release(all[1]!);
+  const larger = it.allocate(128)!;
+  it.step(65);
+  assert.is(it.arena.park(larger.span!), false);
+  it.release(all[0]!);
+  assert.ok(it.arena.park(larger.span!));
+  it.step(0);
+});
+
+arena('writes nothing to slots that the same plan parks', () => {
+  const full = { tiles: 1, used: TILE };
+  const it = layout([full, full], 2 * TILE);
+  const [a, b] = it.owners as [Owner, Owner];
+  assert.ok(it.arena.park(a.span!));
+  it.step(0);
+  const c = it.allocate(TILE)!;
+  it.step(TILE);
+  assert.ok(it.arena.park(b.span!));
+  assert.is(it.arena.unpark(a.span!, TILE), false); // free are only the slots that b leaves
+  it.step(0);
+  assert.ok(it.arena.unpark(a.span!, TILE));
+  it.step(0);
+  assert.is(c.computed, TILE);
+});
+
+arena('parks nothing on slots that the same plan brings back', () => {
+  const it = new Simulation(256, 64);
+  const [a, b] = [it.allocate(64)!, it.allocate(64)!];
+  it.step(64);
+  assert.ok(it.arena.park(a.span!));
+  it.step(0);
+  assert.ok(it.arena.unpark(a.span!, 64));
+  assert.is(it.arena.park(b.span!), false);
+  it.step(0);
+  assert.ok(it.arena.park(b.span!));
+  it.step(0);
+});
+
+arena('parking and its reverse undo each other until a plan has taken the moves', () => {
+  const it = new Simulation(256, 64);
+  const a = it.allocate(64)!;
+  it.step(64);
+  assert.ok(it.arena.park(a.span!));
+  assert.ok(it.arena.unpark(a.span!, 64));
+  assert.is(it.arena.hostFree, 64);
+  it.step(0);
+  assert.ok(it.arena.park(a.span!));
+  it.step(0);
+  const { offset } = a.span!;
+  assert.ok(it.arena.unpark(a.span!, 128));
+  assert.ok(it.arena.park(a.span!));
+  assert.equal([a.span!.offset, it.arena.moving, it.arena.free, it.arena.hostFree], [offset, false, 256, 0]);
+  it.step(0);
+});
+
+arena('makes way in one plan for what comes back in the next', () => {
+  const small = { tiles: 1, used: 9 };
+  const it = layout([small, small, small, small, { tiles: 2, used: 100 }], 128);
+  const at = (tile: number) => it.owners.find(({ span }) => span!.offset === tile * TILE)!;
+  const parked = at(4);
+  assert.ok(it.arena.park(parked.span!));
+  it.step(0);
+  it.allocate(2 * TILE);
+  it.step(2 * TILE);
+  it.release(at(1));
+  it.release(at(3));
+  assert.equal([it.arena.free, it.arena.unpark(parked.span!, 128), it.arena.moving], [128, false, true]);
+  it.step(0);
+  assert.equal([it.moved - 100, it.arena.unpark(parked.span!, 128)], [64, true]); // one of the tiles went
+  it.step(0);
+});
+
+arena('a span that slides writes nothing that a pending move reads, though it lies in its own slots', () => {
+  const it = new Simulation(10 * TILE, TILE);
+  const [a, b] = [it.allocate(2 * TILE)!, it.allocate(TILE, 4 * TILE)!];
+  it.step(65);
+  assert.ok(it.arena.park(b.span!));
+  assert.ok(it.arena.grow(a.span!, 5 * TILE)); // its empty end comes over what b leaves
+  const c = it.allocate(2 * TILE)!;
+  assert.ok(it.arena.grow(c.span!, 3 * TILE));
+  it.step(0);
+  assert.ok(b.span!.home >= it.arena.slots);
+});
+
+arena('gives host memory back when a span is released, wherever its contents are', () => {
+  for (const moment of ['before it left', 'parked', 'before it came back']) {
+    const it = new Simulation(128, 64);
+    const a = it.allocate(64)!;
+    it.step(64);
+    assert.ok(it.arena.park(a.span!));
+    if (moment !== 'before it left') it.step(0);
+    if (moment === 'before it came back') assert.ok(it.arena.unpark(a.span!, 64));
+    it.release(a);
+    assert.equal([it.arena.free, it.arena.hostFree, it.arena.moving], [128, 64, false], moment);
+    it.step(0);
+  }
+});
+
 arena('keeps every span whole through any life: disjoint, in range, contents where they belong', () => {
   const act = fc.oneof(
     fc.record({
@@ -338,26 +468,35 @@ arena('keeps every span whole through any life: disjoint, in range, contents whe
     }),
     fc.record({ kind: fc.constant('grow' as const), which: fc.nat(), tiles: fc.integer({ min: 1, max: 3 }) }),
     fc.record({ kind: fc.constant('release' as const), which: fc.nat() }),
+    fc.record({ kind: fc.constant('park' as const), which: fc.nat(), tiles: fc.nat({ max: 2 }) }),
     fc.record({ kind: fc.constant('step' as const), tokens: fc.integer({ min: 0, max: 200 }) }),
   );
+  const sizes = [fc.integer({ min: 1, max: 24 }), fc.nat({ max: 12 })] as const;
+  let [parked, back] = [0, 0];
   fc.assert(
-    fc.property(fc.integer({ min: 1, max: 24 }), fc.array(act, { maxLength: 120 }), (tiles, acts) => {
-      const it = new Simulation(tiles * TILE);
+    fc.property(...sizes, fc.array(act, { maxLength: 120, size: 'max' }), (tiles, hostTiles, acts) => {
+      const it = new Simulation(tiles * TILE, hostTiles * TILE);
       for (const one of acts) {
         const owner = 'which' in one ? it.owners[one.which % it.owners.length] : undefined;
         if (one.kind === 'allocate') it.allocate(one.tiles * TILE, (one.tiles + one.wish) * TILE);
         else if (one.kind === 'step') it.step(one.tokens);
         else if (owner === undefined) continue;
         else if (one.kind === 'release') it.release(owner);
-        else it.arena.grow(owner.span!, owner.span!.capacity + one.tiles * TILE);
+        else if (one.kind === 'park' && it.isParked(owner)) {
+          back += Number(it.arena.unpark(owner.span!, tiled(owner.computed) + one.tiles * TILE));
+        } else if (one.kind === 'park') parked += Number(it.arena.park(owner.span!));
+        else if (!it.isParked(owner)) it.arena.grow(owner.span!, owner.span!.capacity + one.tiles * TILE);
         it.check();
       }
       it.step(1);
       for (const owner of [...it.owners]) it.release(owner);
-      assert.equal([it.arena.free, it.allocate(it.arena.slots)?.span?.offset], [it.arena.slots, 0]);
+      const { arena: empty } = it;
+      assert.equal([empty.free, empty.hostFree, empty.moving], [empty.slots, empty.hostSlots, false]);
+      assert.is(it.allocate(empty.slots)?.span?.offset, 0);
     }),
-    { numRuns: 400 },
+    { numRuns: 600 },
   );
+  assert.ok(parked > 100 && back > 50, `${parked} parked, ${back} brought back`);
 });
 
 arena('the check finds what is wrong', () => {

@@ -14,7 +14,7 @@ const collect = runInNewContext('gc') as () => void;
 /** Bytes that a decode tick leaves behind, kept tokens included; so few ticks that nothing is collected meanwhile. */
 async function bytesPerTick(rows: number): Promise<number> {
   const TICKS = 100;
-  const native = { slots: rows * 1024, step: async (_plan, result) => void result.sampled.fill(7) } as NativeEngine;
+  const native = { slots: rows * 1024, hostSlots: 0, step: async (_plan, result) => void result.sampled.fill(7) } as NativeEngine;
   const loop = new Loop(native, {
     rows,
     context: 1024,

@@ -5,7 +5,7 @@ import { type LoopOptions, POLICY_NAMES, type PolicyName, type StepRecord } from
 import type { LoopState, Policy } from '../../src/loop/policies/policy.ts';
 import type { Request } from '../../src/loop/request.ts';
 import { workload } from '../../src/loop/workloads.ts';
-import { drain, make, options, request, solo } from './fake/requests.ts';
+import { drain, left, make, NOTHING, options, request, solo } from './fake/requests.ts';
 
 const loop = suite('Loop');
 
@@ -19,8 +19,7 @@ function code(run: () => unknown): string {
 }
 
 function nothingLeft(it: ReturnType<typeof make>): void {
-  const { arena, queued, pooled, rowsUsed } = it.loop.stats();
-  assert.equal([arena.free, queued, pooled, rowsUsed], [arena.slots, 0, 0, 0]);
+  assert.equal(left(it), NOTHING);
 }
 
 for (const policy of POLICY_NAMES) {
@@ -290,7 +289,7 @@ loop('gives a freed row to what is prefilled before what is not, among equals', 
 
 loop('gives a freed row to an urgent newcomer before what is already prefilled', async () => {
   const it = make({ rows: 1, chunkTokens: 2 });
-  it.loop.add(request(1, { prompt: 2, maxTokens: 4 }));
+  it.loop.add(request(1, { prompt: 2, maxTokens: 4, priority: 1 }));
   it.loop.add(request(2, { prompt: 2, maxTokens: 1 }));
   await it.loop.tick();
   await it.loop.tick();
@@ -421,6 +420,7 @@ loop('counts rows that a policy leaves out of a step as stalled', async () => {
   const relay = it.loop.policy;
   const alternating: Policy = {
     keepsFinished: false,
+    givesWay: true,
     admit: (state: LoopState) => relay.admit(state),
     plan: ({ batch, pool }: LoopState) => {
       const { plan } = batch;

@@ -6,7 +6,7 @@ import { type LoopOptions, POLICY_NAMES } from '../../src/loop/loop.ts';
 import { Request } from '../../src/loop/request.ts';
 import { DRAWN } from '../../src/native.ts';
 import type { FakeEngine } from '../fake/engine.ts';
-import { drain, type Made, make, options, request, solo } from './fake/requests.ts';
+import { drain, left, type Made, make, NOTHING, options, request, solo } from './fake/requests.ts';
 
 const overlap = suite('Overlapping steps');
 
@@ -32,9 +32,8 @@ function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
-function nothingLeft({ loop }: Made): void {
-  const { arena, queued, pooled, rowsUsed } = loop.stats();
-  assert.equal([arena.free, queued, pooled, rowsUsed, loop.idle], [arena.slots, 0, 0, 0, true]);
+function nothingLeft(it: Made): void {
+  assert.equal([left(it), it.loop.idle], [NOTHING, true]);
 }
 
 overlap('asks for a step while the one before is on its way, with the token it draws', async () => {
@@ -275,6 +274,9 @@ const setting = fc
     moreTokens: fc.oneof(fc.nat({ max: 10 }), fc.nat({ max: 300 })),
     chunkTokens: fc.integer({ min: 1, max: 64 }),
     preemptEvery: fc.constantFrom<number[]>(0, 0, 1, 3, 7),
+    preemptBy: fc.constantFrom('park' as const, 'park' as const, 'recompute' as const),
+    hostSlots: fc.constantFrom<number[]>(0, 64, 192, 1024),
+    agingMs: fc.constantFrom<number[]>(1, 10, 10_000),
   })
   .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
 

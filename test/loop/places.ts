@@ -64,6 +64,18 @@ pool('gives a row to the highest priority that fits; prefilled first, then the o
   assert.equal([it.next(30)?.id, it.next(19)?.id], [1, 2]);
 });
 
+pool('gives no row to one that is still being drawn in the row it had', () => {
+  const it = new PrefilledPool();
+  const one = request(1, { prompt: 5, maxTokens: 9 });
+  one.computed = 5;
+  one.drawing = 1;
+  it.add(one);
+  assert.equal([one.behind, it.next(9)], [1, undefined]);
+  one.tokens.push(7);
+  one.drawing = 0;
+  assert.is(it.next(9), one);
+});
+
 stop('honours a stop token only after minTokens', () => {
   const one = request(1, { prompt: 2, maxTokens: 4, minTokens: 2, stop: [5] });
   const reasons = [5, 5, 5].map((token) => {

@@ -11,6 +11,7 @@ import type { LoopState, Policy } from './policy.ts';
  */
 export class BatonPd implements Policy {
   readonly keepsFinished = false;
+  readonly givesWay = false; // rows lie in one layout
 
   constructor(readonly dense: DenseMap) {}
 

@@ -13,6 +13,7 @@ import type { LoopState, Policy } from './policy.ts';
  */
 export class Baton implements Policy {
   readonly keepsFinished = false;
+  readonly givesWay = false; // rows lie in one layout
 
   constructor(readonly dense: DenseMap) {}
 

@@ -9,6 +9,7 @@ import type { LoopState, Policy } from './policy.ts';
  */
 export class Orca implements Policy {
   readonly keepsFinished = false;
+  readonly givesWay = true;
 
   admit({ admission, pool, batch }: LoopState): void {
     while (pool.waiting < batch.free && admission.admit() !== undefined);

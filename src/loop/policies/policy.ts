@@ -21,6 +21,8 @@ export interface LoopState {
 export interface Policy {
   /** A row whose request has its last token keeps its place, and is computed, until all rows have theirs. */
   readonly keepsFinished: boolean;
+  /** An urgent request takes the row, or the memory, of a lower one. */
+  readonly givesWay: boolean;
   /** Decides who leaves the queue. Not called in a tick that preempted. */
   admit(state: LoopState): void;
   /** Gives rows to requests of the pool and plans the runs of rows and pool. A row that is given gets a run. */

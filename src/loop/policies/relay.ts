@@ -40,6 +40,7 @@ const MOST_TAIL = 256; // requests, as each is looked at
  */
 export class Relay implements Policy {
   readonly keepsFinished = false;
+  readonly givesWay = true;
   readonly #chunkTokens: number;
   readonly #targetItlMs: number | undefined;
   readonly #rules: Required<RelayRules>;

@@ -3,6 +3,7 @@ import type { LoopState, Policy } from './policy.ts';
 /** Run to completion: fill all rows, prefill them, decode until every one is done. The baseline that others beat. */
 export class Static implements Policy {
   readonly keepsFinished = true;
+  readonly givesWay = true;
 
   admit({ admission, pool, batch }: LoopState): void {
     if (batch.length > 0 || pool.requests.some((request) => !request.held)) return;

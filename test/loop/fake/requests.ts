@@ -70,8 +70,8 @@ export interface Made {
   readonly clock: { ms: number };
 }
 
-export function make(given: Partial<LoopOptions> & { slots?: number } = {}): Made {
-  const native = new FakeEngine(given.slots ?? 4096);
+export function make(given: Partial<LoopOptions> & { slots?: number; hostSlots?: number } = {}): Made {
+  const native = new FakeEngine(given.slots ?? 4096, undefined, given.hostSlots);
   const finished: [number, string][] = [];
   const reported = new Map<number, number[]>();
   const clock = { ms: 0 };
@@ -93,6 +93,15 @@ export function make(given: Partial<LoopOptions> & { slots?: number } = {}): Mad
   });
   return { native, loop, finished, reported, clock };
 }
+
+/** What a loop holds when it has ended: nothing. */
+export function left({ loop }: Made): object {
+  const { arena, host, queued, pooled, parked, rowsUsed } = loop.stats();
+  const slots = arena.slots - arena.free + host.slots - host.free;
+  return { slots, queued, pooled, parked, rowsUsed, promptTokens: loop.queue.promptTokens, moving: loop.arena.moving };
+}
+
+export const NOTHING = { slots: 0, queued: 0, pooled: 0, parked: 0, rowsUsed: 0, promptTokens: 0, moving: false };
 
 export async function drain(loop: Loop): Promise<void> {
   for (let tick = 0; !loop.idle; tick++) {
