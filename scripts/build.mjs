@@ -3,10 +3,10 @@
 //   --if-stale            only what is older than its sources
 //   --debug               the addon with asserts, in build/Debug; found in place of the release one until the next build
 //   --sanitize=address    only an addon that checks itself, in build/Sanitize (also: undefined, thread)
+//   --cuda=ON             with the CUDA backend; OFF: without; AUTO (default): where a working nvcc is found
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -17,6 +17,7 @@ const { values } = parseArgs({
     'if-stale': { type: 'boolean', default: false },
     debug: { type: 'boolean', default: false },
     sanitize: { type: 'string' },
+    cuda: { type: 'string', default: 'AUTO' },
   },
 });
 
@@ -28,23 +29,8 @@ function run(what, args) {
   if (status !== 0) throw new BuildError(`${what} failed`);
 }
 
-function installed(command) {
-  return spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
-}
-
-function requireTools() {
+function requirePackages() {
   if (!existsSync(join(root, 'node_modules'))) throw new BuildError('expected the packages to be installed: npm ci');
-  const missing = [];
-  if (!installed('cmake')) missing.push('CMake');
-  const compilers = [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean);
-  if (!compilers.some(installed)) missing.push('a C++ compiler');
-  if (missing.length === 0) return;
-  throw new BuildError(
-    `${missing.join(' and ')} not found. To install what the addon is built with:\n` +
-      '  Debian, Ubuntu   apt-get install g++ cmake ninja-build\n' +
-      '  Fedora           dnf install gcc-c++ cmake ninja-build\n' +
-      '  macOS            xcode-select --install && brew install cmake ninja',
-  );
 }
 
 /** When anything in these files and folders last changed; a folder changes when a file in it comes or goes. */
@@ -60,25 +46,27 @@ function changedAt(paths) {
 }
 
 /** Runs `make` unless its last success, noted in build/NAME.stamp, is newer than the sources and `made` is there. */
-function buildStale(name, sources, made, make) {
+async function buildStale(name, sources, made, make) {
   const stamp = join(root, 'build', `${name}.stamp`);
   const fresh = existsSync(stamp) && existsSync(join(root, made)) && statSync(stamp).mtimeMs >= changedAt(sources);
   if (values['if-stale'] && fresh) return;
   const begin = new Date(); // not the end: what is changed meanwhile is stale again
-  make();
+  await make();
   mkdirSync(join(root, 'build'), { recursive: true });
   writeFileSync(stamp, '');
   utimesSync(stamp, begin, begin);
   console.log(`built ${made} in ${((Date.now() - begin.getTime()) / 1000).toFixed(1)} s`);
 }
 
-/** `folder` ends with the configuration's name, so cmake-js puts the addon right into it. */
-function buildAddon(folder, ...flags) {
-  requireTools();
-  const cmakeJs = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
-  const where = ['--out', join(root, folder), '--log-level', 'warn', ...flags];
-  run('configuring the addon', [cmakeJs, 'configure', ...where]);
-  run('compiling the addon', [cmakeJs, 'build', '--parallel', String(availableParallelism()), ...where]);
+async function buildAddon(folder, ...flags) {
+  requirePackages();
+  const { tsImport } = await import('tsx/esm/api');
+  const { compileAddon, CompileError } = await tsImport('../src/cli/compile.ts', import.meta.url);
+  try {
+    compileAddon(join(root, folder), flags);
+  } catch (error) {
+    throw error instanceof CompileError ? new BuildError(error.message) : error;
+  }
 }
 
 function buildDist() {
@@ -86,19 +74,20 @@ function buildDist() {
   run('compiling TypeScript', [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json']);
 }
 
+const cuda = `--CDBATON_CUDA=${values.cuda}`;
 const NATIVE = ['native', 'CMakeLists.txt', 'package.json', 'package-lock.json'];
 
 try {
   if (values.sanitize !== undefined) {
-    buildAddon('build/Sanitize', `--CDBATON_SANITIZE=${values.sanitize}`, '--CDBATON_CUDA=OFF');
+    await buildAddon('build/Sanitize', `--CDBATON_SANITIZE=${values.sanitize}`, '--CDBATON_CUDA=OFF');
   } else if (values.debug) {
-    buildAddon('build/Debug', '--debug');
+    await buildAddon('build/Debug', '--debug', cuda);
     rmSync(join(root, 'build/Release/baton.node'), { force: true });
   } else {
-    buildStale('addon', NATIVE, 'build/Release/baton.node', () => buildAddon('build/Release'));
+    await buildStale('addon', NATIVE, 'build/Release/baton.node', () => buildAddon('build/Release', cuda));
   }
   if (values.sanitize === undefined) {
-    buildStale(
+    await buildStale(
       'dist',
       ['src', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'],
       'dist/index.js',

@@ -25,6 +25,10 @@ export interface Env {
   readonly debug: boolean;
   /** BATON_PREEMPT_EVERY: a preemption forced every so many steps, for tests: it changes no token. */
   readonly preemptEvery: number | undefined;
+  /** BATON_LLM_PREBUILD: the folder in which node-gyp-build looks for the addon. It reads the variable itself. */
+  readonly prebuild: string | undefined;
+  /** CXX: the compiler that CMake takes. It reads the variable itself. */
+  readonly cxx: string | undefined;
   /** NO_COLOR: no colour on a terminal. */
   readonly noColor: boolean;
 }
@@ -64,6 +68,12 @@ export function readEnv(variables: Variables = process.env): Env {
     },
     get preemptEvery() {
       return integer(variables, 'BATON_PREEMPT_EVERY', 1, 1_000_000);
+    },
+    get prebuild() {
+      return text(variables, 'BATON_LLM_PREBUILD');
+    },
+    get cxx() {
+      return text(variables, 'CXX');
     },
     get noColor() {
       return text(variables, 'NO_COLOR') !== undefined;

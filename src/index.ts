@@ -6,4 +6,5 @@ export type { ErrorCode } from './errors.ts';
 export { ERROR_CODES, EngineError } from './errors.ts';
 export type { LoopStats, StepRecord } from './loop/loop.ts';
 export type { FinishReason } from './loop/request.ts';
+export { TALES } from './model/tales.ts';
 export type { ChatMessage, LoadOptions, RequestOptions } from './options.ts';

@@ -16,7 +16,7 @@ build('says what is missing, and what it is called elsewhere', () => {
   const env = { ...process.env, PATH: tools, CXX: '' };
   const { status, stderr } = spawnSync(process.execPath, [script, '--sanitize=address'], { env, encoding: 'utf8' });
   assert.is(status, 1);
-  assert.match(stderr, /^build: CMake and a C\+\+ compiler not found/);
+  assert.match(stderr, /^build: CMake, Ninja or make, a C\+\+ compiler not found/);
   for (const system of ['Debian', 'Fedora', 'macOS']) assert.match(stderr, system);
   assert.is(stderr.includes('    at '), false, 'no stack');
 });

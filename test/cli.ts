@@ -43,7 +43,8 @@ function baton(args: readonly string[], input = '', environment: Record<string, 
 }
 
 cli('explains itself, each command, and its version', async () => {
-  for (const args of [['--help'], ['help'], ...['demo', 'generate', 'chat', 'info'].map((name) => [name, '--help'])]) {
+  const commands = ['demo', 'generate', 'chat', 'info', 'build'];
+  for (const args of [['--help'], ['help'], ...commands.map((name) => [name, '--help'])]) {
     const { code, stdout, stderr } = await baton(args);
     assert.equal([code, stderr], [0, '']);
     assert.match(stdout, /^(baton:|Usage: baton )/);
@@ -64,6 +65,7 @@ cli('answers wrong usage with exit code 2, on stderr alone', async () => {
     [['generate', '--prompts', join(folder, 'none')], /expected a file that can be read/],
     [['demo', '--requests', '0'], /--requests: expected an integer from 1/],
     [['demo', '--policy', 'static'], /unknown option --policy/],
+    [['build', '--cuda', 'maybe'], /--cuda: expected auto, on or off, got "maybe"/],
   ];
   for (const [args, message] of wrong) {
     const { code, stdout, stderr } = await baton(args);
@@ -243,13 +245,24 @@ native('refuses wrong options before the first turn of a chat', async () => {
   assert.match(stderr, /temperature: expected a number from 0 to 2, got 5/);
 });
 
+cli('says what is missing to build the addon, and what it is called elsewhere', async () => {
+  const { code, stdout, stderr } = await baton(['build', '--out', folder], '', { PATH: folder, CXX: '' });
+  assert.equal([code, stdout], [1, '']);
+  assert.match(stderr, /^baton: CMake, Ninja or make, a C\+\+ compiler not found/);
+  for (const system of ['Debian', 'Fedora', 'macOS']) assert.match(stderr, system);
+});
+
 native('tells what is there', async () => {
   const { code, stdout } = await baton(['info']);
   assert.is(code, 0);
   for (const word of ['baton', 'addon', 'cpu', 'cuda', 'memory']) assert.match(stdout, new RegExp(`^${word} `, 'm'));
   const asJson = (await baton(['info', '--json'])).stdout;
-  const document = JSON.parse(asJson) as { addon: { path: string }; devices: { isas: string[] }[] };
+  const document = JSON.parse(asJson) as {
+    addon: { path: string; source: string };
+    devices: { isas: string[] }[];
+  };
   assert.match(document.addon.path, /\.node$/);
+  assert.match(document.addon.source, /^(build|prebuild|BATON_LLM_PREBUILD)$/);
   assert.ok((document.devices[0]?.isas.length ?? 0) > 0);
 });
 

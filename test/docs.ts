@@ -51,6 +51,7 @@ docs('every link between the pages leads somewhere', () => {
     'docs/design.md',
     'docs/errors.md',
     'docs/env.md',
+    'docs/install.md',
     'docs/models.md',
     'docs/simulator.md',
   ]) {

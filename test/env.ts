@@ -6,8 +6,8 @@ import { EngineError } from '../src/errors.ts';
 const env = suite('env');
 
 env('is all defaults where nothing is set, or set to nothing', () => {
-  const names = ['DEVICE', 'THREADS', 'ISA', 'CUBLASLT', 'CHECK', 'TRACE', 'DEBUG', 'PREEMPT_EVERY'].map((name) => `BATON_${name}`);
-  const empty = Object.fromEntries([...names, 'NO_COLOR'].map((name) => [name, '']));
+  const names = ['DEVICE', 'THREADS', 'ISA', 'CUBLASLT', 'CHECK', 'TRACE', 'DEBUG', 'PREEMPT_EVERY', 'LLM_PREBUILD'];
+  const empty = Object.fromEntries([...names.map((name) => `BATON_${name}`), 'CXX', 'NO_COLOR'].map((name) => [name, '']));
   const expected = {
     device: undefined,
     threads: undefined,
@@ -19,6 +19,8 @@ env('is all defaults where nothing is set, or set to nothing', () => {
     trace: false,
     debug: false,
     preemptEvery: undefined,
+    prebuild: undefined,
+    cxx: undefined,
     noColor: false,
   };
   assert.equal({ ...readEnv({}) }, expected);
@@ -37,10 +39,13 @@ env('reads what is set', () => {
     BATON_TRACE: '0',
     BATON_DEBUG: '1',
     BATON_PREEMPT_EVERY: '7',
+    BATON_LLM_PREBUILD: '/opt/baton',
+    CXX: 'g++-13',
     NO_COLOR: 'yes',
   });
   const switches = { noGraph: true, sync: true, cublasLt: 'auto', check: true, trace: false, debug: true, preemptEvery: 7, noColor: true };
-  const expected = { device: 'cpu', threads: 4, isa: 'avx2', ...switches };
+  const texts = { device: 'cpu', isa: 'avx2', prebuild: '/opt/baton', cxx: 'g++-13' };
+  const expected = { ...texts, threads: 4, ...switches };
   assert.equal({ ...set }, expected);
   assert.is(readEnv({ BATON_DEVICE: 'cuda:1' }).device, 'cuda:1');
   assert.is(readEnv({ BATON_CUBLASLT: '0' }).cublasLt, '');

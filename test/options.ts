@@ -23,9 +23,9 @@ function refused(run: () => unknown, message: RegExp, code = 'INVALID_OPTION'): 
 }
 
 options('reads load options as they are', () => {
-  const sizes = { kvBytes: 1e9, parkBytes: 0, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1 };
+  const sizes = { kvBytes: 1e9, parkBytes: 0, agingMs: 1, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1 };
   const names = { device: 'cpu', weights: 'int8', kv: 'f32', policy: 'static', admission: 'reserve', isa: 'scalar' };
-  const given = { ...sizes, ...names, agingMs: 1, targetItlMs: 20, onProgress() {} };
+  const given = { ...sizes, ...names, targetItlMs: 20, onProgress() {} };
   assert.equal(readLoadOptions(given), given);
   assert.equal(readLoadOptions({ rows: undefined }), {});
 });

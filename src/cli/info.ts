@@ -1,5 +1,5 @@
 import { freemem, totalmem } from 'node:os';
-import { addonPath, loadAddon } from '../addon.ts';
+import { type AddonSource, findAddon } from '../addon.ts';
 import { EngineError } from '../errors.ts';
 import type { CpuDevice, CudaDevice } from '../native.ts';
 import { type Command, printJson } from './command.ts';
@@ -10,12 +10,24 @@ const FLAGS = { ...JSON_FLAG, ...HELP_FLAG } as const;
 
 type Device = ({ readonly name: string } & CpuDevice) | CudaDevice;
 
+interface Found {
+  readonly path: string;
+  readonly source: AddonSource;
+  readonly version: string;
+  readonly reason: null;
+}
+
+interface Missing {
+  readonly path: null;
+  readonly reason: string;
+}
+
 interface Info {
   readonly version: string;
   readonly commit: string | null;
   readonly node: string;
   readonly platform: string;
-  readonly addon: { readonly path: string | null; readonly reason: string | null };
+  readonly addon: Found | Missing;
   readonly devices: readonly Device[];
   /** Why a device that others have is not there. */
   readonly missing: readonly { readonly name: string; readonly reason: string }[];
@@ -45,16 +57,25 @@ function collect(): Info {
     memory: { totalBytes: totalmem(), freeBytes: freemem() },
   };
   try {
-    const addon = loadAddon();
+    const { addon, path, source } = findAddon();
     const cuda = addon.cuda();
     const missing = cuda.devices.length > 0 ? [] : [{ name: 'cuda', reason: cuda.reason }];
     const devices = [{ name: 'cpu', ...addon.cpu() }, ...cuda.devices];
-    return { ...machine, commit: addon.commit, addon: { path: addonPath(), reason: null }, devices, missing };
+    const { commit, version } = addon;
+    return { ...machine, commit, addon: { path, source, version, reason: null }, devices, missing };
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
     return { ...machine, commit: null, addon: { path: null, reason: error.message }, devices: [], missing: [] };
   }
 }
+
+/** Why this file and no other. */
+const SOURCES: Readonly<Record<AddonSource, string>> = {
+  build: 'compiled here, which goes before the published one',
+  prebuild: 'published with the package',
+  BATON_LLM_PREBUILD: 'named by BATON_LLM_PREBUILD',
+  'beside node': 'found beside node',
+};
 
 function detailsOf(device: Device): string {
   if ('isas' in device) return `${device.cores} cores, ${device.isas.join(' ')}`;
@@ -67,7 +88,7 @@ function describe({ version, commit, node, platform, addon, devices, missing, me
   return [
     `baton    ${version}${commit === null ? '' : `, commit ${commit}`}`,
     `node     ${node}, ${platform}`,
-    `addon    ${addon.path ?? addon.reason}`,
+    `addon    ${addon.path === null ? `none: ${addon.reason}` : `${SOURCES[addon.source]}: ${addon.path}`}`,
     ...devices.map((device) => `${device.name.padEnd(8)} ${device.model}, ${detailsOf(device)}`),
     ...missing.map(({ name, reason }) => `${name.padEnd(8)} none: ${reason}`),
     `memory   ${gigabytes(memory.totalBytes)}, ${gigabytes(memory.freeBytes)} free`,

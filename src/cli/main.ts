@@ -2,6 +2,7 @@
 import { env } from '../env.ts';
 import { EngineError } from '../errors.ts';
 import { nearestName } from '../options.ts';
+import { build } from './build.ts';
 import { chat } from './chat.ts';
 import type { Command } from './command.ts';
 import { demo } from './demo.ts';
@@ -10,7 +11,7 @@ import { generate } from './generate.ts';
 import { info } from './info.ts';
 import { packageVersion } from './package.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { demo, generate, chat, info };
+const COMMANDS: Readonly<Record<string, Command>> = { demo, generate, chat, info, build };
 
 function help(): string {
   const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(9)} ${summary}`);

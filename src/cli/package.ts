@@ -4,8 +4,7 @@ import { fileURLToPath } from 'node:url';
 /** The folder of the package; this file lies two folders below it, as source and as built. */
 export const PACKAGE = fileURLToPath(new URL('../..', import.meta.url));
 
-/** The embedded model. */
-export const TALES = fileURLToPath(new URL('../../models/tales', import.meta.url));
+export { TALES } from '../model/tales.ts';
 
 export function packageVersion(): string {
   const { version } = JSON.parse(readFileSync(`${PACKAGE}package.json`, 'utf8')) as { version: string };

@@ -15,7 +15,8 @@ const REQUESTS = Array.from({ length: 6 }, (_, seed) => {
 
 /** All requests at once in an arena of a few tiles, and what became of them. */
 async function crowded(options: LoadOptions) {
-  const sizes = { maxContext: 256, kvBytes: 384 * SLOT_BYTES, rows: 6 };
+  // orca admits whoever fits now: relay would take fewer, and preempt nobody
+  const sizes = { policy: 'orca', maxContext: 256, kvBytes: 384 * SLOT_BYTES, rows: 6 } as const;
   await using engine = await Engine.load(TALES, { device: 'cpu', ...sizes, ...options });
   const completions = await Promise.all(REQUESTS.map((request) => engine.complete(request)));
   const answers = completions.map(({ tokens, logprobs }) => ({ tokens, logprobs }));
