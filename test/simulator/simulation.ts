@@ -65,7 +65,7 @@ simulation('one request takes the sum of its predicted steps', async () => {
     e2eMs,
     itlMs,
   } = await simulate(requests([70, 9]), options());
-  assert.equal([ended, steps, tokens], [1, 9, { prompt: 70, generated: 9 }]);
+  assert.equal([ended, steps, tokens], [1, 9, { prompt: 70, cached: 0, generated: 9 }]);
   near(seconds * 1000, sumOf(times), 'all');
   near(ttftMs.mean, times[0]!, 'first token');
   near(e2eMs.max, sumOf(times), 'last token');

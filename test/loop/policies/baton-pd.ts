@@ -40,7 +40,7 @@ batonPd('embeds by copy, behind masked slots', async () => {
   it.loop.add(request(2, { prompt: 4, maxTokens: 3 }));
   for (let tick = 0; tick < 2; tick++) await it.loop.tick();
   assert.equal(it.native.plans[3]?.moves, [[0, 64, 30], [960, 128 + 27, 3]]); // the old row is copied with it
-  assert.equal(it.loop.stats().arena, { slots: 1024, used: 35, padding: 128 - 35, free: 896, peak: 256 });
+  assert.equal(it.loop.stats().arena, { slots: 1024, used: 35, padding: 128 - 35, free: 896, peak: 256, cached: 0 });
 });
 
 batonPd('fills the pool when it has run dry: for all free rows and a quarter of all', async () => {

@@ -58,7 +58,7 @@ baton('the layout is padded to its longest row', async () => {
     [128, 128, 67],
     [256, 128, 40],
   ]);
-  assert.equal(it.loop.stats().arena, { slots: 4096, used: 103, padding: 384 - 103, free: 4096 - 384, peak: 384 });
+  assert.equal(it.loop.stats().arena, { slots: 4096, used: 103, padding: 384 - 103, free: 4096 - 384, peak: 384, cached: 0 });
 });
 
 baton('columns that do not fit in a step are computed in several; old rows stall until the last', async () => {
