@@ -9,6 +9,7 @@ import type { Request } from './request.ts';
 export class Queue {
   readonly #waiting: Request[] = [];
   #promptTokens = 0;
+  #drained = 0;
 
   get length(): number {
     return this.#waiting.length;
@@ -16,6 +17,11 @@ export class Queue {
 
   get promptTokens(): number {
     return this.#promptTokens;
+  }
+
+  /** Requests taken since the last was added. */
+  get drained(): number {
+    return this.#drained;
   }
 
   /** Requests that are not held, counted up to `most`. */
@@ -33,6 +39,7 @@ export class Queue {
   }
 
   add(request: Request): void {
+    this.#drained = 0;
     this.#insert(this.#count((turn) => turn <= request.turn), request);
   }
 
@@ -52,12 +59,8 @@ export class Queue {
   }
 
   take(request: Request): void {
-    const index = this.#waiting.indexOf(request);
-    for (let i = 0; i < index; i++) {
-      const passed = this.#waiting[i]!;
-      if (!passed.held && passed.priority === request.priority) passed.overtaken++;
-    }
-    this.#waiting.splice(index, 1);
+    this.#drained++;
+    this.#waiting.splice(this.#waiting.indexOf(request), 1);
     this.#promptTokens -= request.promptLength;
   }
 

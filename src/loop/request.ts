@@ -66,8 +66,6 @@ export class Request {
   turn: number;
   /** Its place among all admissions: of equals, the latest is the first to be preempted. */
   admission = 0;
-  /** Requests that came later and were admitted earlier, though no more urgent. */
-  overtaken = 0;
   finishReason: FinishReason | undefined;
   error: EngineError | undefined;
   /** Set by the loop, which sleeps while every request is held. */

@@ -8,7 +8,7 @@ import type { LoopState, Policy } from './policy.ts';
 export interface RelayRules {
   /** Chunks as large as the inter-token target allows, of requests whose turn is near. Else of constant size. */
   readonly timed?: boolean;
-  /** Long outputs before short ones when the queue runs low. Else in order of arrival. */
+  /** Long outputs before short ones while the queue runs out. Else in order of arrival. */
   readonly lengthAware?: boolean;
   /** Nobody is admitted whose growth, beside that of others, would soon force a preemption. */
   readonly memoryAware?: boolean;
@@ -253,19 +253,19 @@ export class Relay implements Policy {
   }
 
   /**
-   * The next of the queue. One that has run low is taken longest output first among the equally urgent: a long output
-   * begun last would leave the other rows empty. Nobody is overtaken more often than such a queue is long.
+   * The next of the queue. One that runs out is taken longest output first among the equally urgent: a long output
+   * begun last would leave the other rows empty. It runs out if nobody came while as many as there are rows were taken;
+   * where requests keep coming, another order would make some wait longer and nothing faster.
    */
   #choose({ admission: { queue }, batch }: LoopState): Request | undefined {
-    const most = Math.min(MOST_TAIL, TAIL * batch.size);
     const first = queue.peek();
-    if (first === undefined || !this.#rules.lengthAware || queue.length > most) return first;
+    const runsOut = queue.drained >= batch.size && queue.length <= Math.min(MOST_TAIL, TAIL * batch.size);
+    if (first === undefined || !this.#rules.lengthAware || !runsOut) return first;
     let best = first;
     for (let i = 0; i < queue.length; i++) {
       const request = queue.at(i)!;
       if (request.priority !== first.priority) break;
       if (!request.held && request.maxTokens > best.maxTokens) best = request;
-      if (!request.held && request.overtaken >= most) break;
     }
     return best;
   }
