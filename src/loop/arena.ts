@@ -343,7 +343,7 @@ export class KvArena {
       if (room < bestRoom) continue;
       range.begin = begin;
       range.end = until;
-      range.first = this.#kept.next(range.next, begin);
+      range.first = this.#kept.next(range.next, start);
       range.next = this.#kept.next(range.first, until);
       const preferred = until - reach;
       const enough = room > bestRoom ? Infinity : bestTurn + 1;

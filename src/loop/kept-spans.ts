@@ -14,7 +14,7 @@ export interface KeptSpan {
   readonly offset: number;
 }
 
-/** Slots without other spans, and the indices of the kept spans that begin there: from `first` to below `next`. */
+/** Slots of a hole between other spans, and the indices of the kept spans in the hole: `first` to below `next`. */
 export interface KeptRange {
   readonly begin: number;
   readonly end: number;
