@@ -1,7 +1,8 @@
 // What the loop itself costs per tick, on a device that takes no time: node --import tsx bench/tick.ts [--json]
 //
 // Every row decodes, rows are refilled from a queue that never runs dry, and relay prefills ahead in chunks. The
-// clock runs around tick() as a whole, promises included; the device's share is filling one array.
+// clock runs around tick() as a whole, promises included; the device's share is filling one array. Prefix reuse is off,
+// or on where no prompt begins like another, or on where all do.
 
 import { parseArgs } from 'node:util';
 import { Loop, POLICY_NAMES, type PolicyName } from '../src/loop/loop.ts';
@@ -11,6 +12,7 @@ import { GREEDY, type NativeEngine } from '../src/native.ts';
 import { write } from './record.ts';
 
 const ROWS = [1, 8, 64, 256, 1024];
+const REUSE = ['off', 'misses', 'hits'] as const;
 const WARMUP = 1000; // ticks
 const CONTEXT = 1024;
 
@@ -33,16 +35,18 @@ function instant(slots: number): NativeEngine {
 interface Row {
   readonly policy: PolicyName;
   readonly rows: number;
+  readonly reuse: (typeof REUSE)[number];
   readonly p50: number; // microseconds
   readonly p99: number;
   readonly mean: number;
   readonly generated: number; // per tick, as all that follow
   readonly prompt: number;
+  readonly cached: number;
   readonly movedSlots: number;
   readonly preemptions: number;
 }
 
-async function measure(policy: PolicyName, rows: number, ticks: number): Promise<Row> {
+async function measure(policy: PolicyName, rows: number, reuse: Row['reuse'], ticks: number): Promise<Row> {
   const loop = new Loop(instant(rows * CONTEXT), {
     rows,
     context: CONTEXT,
@@ -51,20 +55,20 @@ async function measure(policy: PolicyName, rows: number, ticks: number): Promise
     admission: 'optimistic',
     queueRequests: 1e6,
     queueTokens: 1e9,
+    prefixReuse: reuse !== 'off',
     onToken: () => {},
     onFinish: () => {},
   });
-  const wanted: RequestOptions[] = workload('heavy-tail', { requests: 1000, seed: 1, context: CONTEXT }).map((one) => ({
-    prompt: new Int32Array(one.promptTokens).fill(5),
-    maxTokens: one.outputTokens,
-    stopTokens: new Set(),
-    minTokens: 0,
-    sampling: GREEDY,
-  }));
+  const lengths = workload('heavy-tail', { requests: 1000, seed: 1, context: CONTEXT });
+  const wanted = (id: number): RequestOptions => {
+    const { promptTokens, outputTokens } = lengths[id % lengths.length]!;
+    const prompt = new Int32Array(promptTokens).fill(reuse === 'hits' ? 5 : id);
+    return { prompt, maxTokens: outputTokens, stopTokens: new Set(), minTokens: 0, sampling: GREEDY };
+  };
   const micros = new Float64Array(ticks);
   let before = loop.stats();
   for (let tick = -WARMUP, id = 0; tick < ticks; tick++) {
-    while (loop.queue.length < 2 * rows) loop.add(new Request(id, wanted[id++ % wanted.length]!));
+    while (loop.queue.length < 2 * rows) loop.add(new Request(id, wanted(id++)));
     if (tick === 0) before = loop.stats();
     const start = performance.now();
     await loop.tick();
@@ -76,11 +80,13 @@ async function measure(policy: PolicyName, rows: number, ticks: number): Promise
   return {
     policy,
     rows,
+    reuse,
     p50: micros[Math.floor(ticks * 0.5)]!,
     p99: micros[Math.floor(ticks * 0.99)]!,
     mean: micros.reduce((sum, one) => sum + one, 0) / ticks,
     generated: each((stats) => stats.tokens.generated),
     prompt: each((stats) => stats.tokens.prompt),
+    cached: each((stats) => stats.tokens.cached),
     movedSlots: each((stats) => stats.movedSlots),
     preemptions: each((stats) => stats.preemptions),
   };
@@ -89,7 +95,9 @@ async function measure(policy: PolicyName, rows: number, ticks: number): Promise
 const { values } = parseArgs({ options: { json: { type: 'boolean', default: false }, out: { type: 'string' } } });
 const results: Row[] = [];
 for (const policy of POLICY_NAMES) {
-  for (const rows of ROWS) results.push(await measure(policy, rows, rows >= 256 ? 2000 : 10_000));
+  for (const rows of ROWS) {
+    for (const reuse of REUSE) results.push(await measure(policy, rows, reuse, rows >= 256 ? 2000 : 10_000));
+  }
 }
 write(values.out, results);
 if (values.json) console.log(JSON.stringify({ unit: 'microseconds per tick', results }, undefined, 2));

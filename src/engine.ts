@@ -132,6 +132,7 @@ export class Engine {
         overlap: native.device !== 'cpu',
         queueRequests: values.queueRequests ?? DEFAULT_QUEUE_REQUESTS,
         queueTokens: values.queueTokens ?? DEFAULT_QUEUE_TOKENS,
+        prefixReuse: values.prefixReuse ?? true,
         check,
         ...(preemptEvery === undefined ? {} : { preemptEvery }),
         trace: trace ? (line) => process.stderr.write(`${line}\n`) : undefined,
@@ -244,7 +245,7 @@ export class Engine {
       biasValues: Float32Array.from(values.logitBias ?? [], ([, bias]) => bias),
     };
     const { minTokens } = sampling;
-    const priority = values.priority ?? 0;
+    const { priority = 0, cacheSalt = '' } = values;
 
     const generations = Array.from({ length: values.n ?? 1 }, (_, index) => {
       const seed = (sampling.seed + index) % (Number.MAX_SAFE_INTEGER + 1);
@@ -255,6 +256,7 @@ export class Engine {
         stopTokens,
         sampling: { ...sampling, seed },
         priority,
+        cacheSalt,
       });
       const output = new Output(tokenizer.detokenizer(), values.stop ?? []);
       return new Generation(index, request, output, values.logprobs !== undefined);

@@ -15,6 +15,7 @@ const MOST_STOPS = 16;
 const MOST_STOP_TOKENS = 1024;
 const MOST_BIASES = 1024;
 const MOST_LOGPROBS = 20;
+const MOST_SALT = 256; // characters
 const MOST_INT32 = 2 ** 31 - 1;
 const GREEDY_BELOW = 1e-5; // a temperature this small is meant as 0, and would overflow the logits
 
@@ -54,6 +55,11 @@ export interface LoadOptions {
   readonly queueRequests?: number;
   /** Most prompt tokens that wait. More are refused with QUEUE_FULL. Default 1,048,576. */
   readonly queueTokens?: number;
+  /**
+   * Prompts that begin like others are computed once: what requests leave in the memory for keys and values is copied
+   * while it is there. Changes no token. Default true.
+   */
+  readonly prefixReuse?: boolean;
   /** Instruction set of the CPU backend. `auto` (default): the best that the machine has. */
   readonly isa?: (typeof ISAS)[number];
   /** Called while the weights are read, with a share from 0 to 1. */
@@ -107,6 +113,11 @@ export interface RequestOptions {
   readonly logitBias?: Readonly<Record<number, number>>;
   /** Any integer of 32 bits; higher goes first. Default 0. */
   readonly priority?: number;
+  /**
+   * Prefixes are shared only among requests with the same salt, up to 256 characters: give each tenant its own, so that
+   * none can find out by the clock what another has asked. Default: the salt of all who give none.
+   */
+  readonly cacheSalt?: string;
   /** Ends the generation at any moment; the result has what there is, and finishReason `abort`. */
   readonly signal?: AbortSignal;
 }
@@ -131,6 +142,7 @@ const LOAD_RULES = {
   admission: oneOf(ADMISSIONS),
   queueRequests: integer(1, MOST_INT32),
   queueTokens: integer(1, Number.MAX_SAFE_INTEGER),
+  prefixReuse: aBoolean(),
   isa: oneOf(ISAS),
   onProgress: aFunction<(share: number) => void>(),
 } satisfies Record<keyof LoadOptions, Rule<unknown>>;
@@ -175,6 +187,7 @@ export function readRequestOptions(options: unknown, { vocabulary }: RequestLimi
     logprobs: integer(0, MOST_LOGPROBS),
     logitBias: logitBias(token),
     priority: integer(-MOST_INT32, MOST_INT32),
+    cacheSalt: aText(MOST_SALT),
     signal: abortSignal(),
   } satisfies Record<keyof RequestOptions, Rule<unknown>>;
   const values = readAll('request options', options, rules);
@@ -285,6 +298,11 @@ function oneOf<const Names extends readonly string[]>(names: Names): Rule<Names[
 
 function aBoolean(): Rule<boolean> {
   return { expected: 'true or false', read: (value) => (typeof value === 'boolean' ? value : undefined) };
+}
+
+function aText(most: number): Rule<string> {
+  const read = (value: unknown) => (typeof value === 'string' && value.length <= most ? value : undefined);
+  return { expected: `text of at most ${most} characters`, read };
 }
 
 function aFunction<T extends (...values: never[]) => unknown>(): Rule<T> {

@@ -266,6 +266,24 @@ engine('gives n choices, each as its seed gives it alone', async () => {
   await one.close();
 });
 
+engine('computes the prompt of n choices once, and reports what earlier requests had computed of it', async () => {
+  const { engine: one, native } = make({ rows: 8 });
+  const LONG = { ...PLAIN, prompt: Array.from({ length: 100 }, (_, i) => (i * 7) % 1000), maxTokens: 3 };
+  const { usage } = await one.complete({ ...LONG, n: 6 });
+  assert.equal(usage, { promptTokens: 100, completionTokens: 18, cachedTokens: 0 });
+  const computed = native.plans.reduce((sum, { tokens }) => sum + tokens, 0);
+  assert.is(computed, 100 + 5 + 6 * 2); // the last token of the prompt by everybody, and two of their own
+  assert.equal(one.stats().tokens, { prompt: 105, cached: 5 * 99, generated: 18 });
+
+  assert.is((await one.complete(LONG)).usage.cachedTokens, 99);
+  assert.is((await one.complete({ ...LONG, n: 2 })).usage.cachedTokens, 99);
+  assert.is((await one.complete({ ...LONG, cacheSalt: 'mine' })).usage.cachedTokens, 0);
+  const stream = one.stream({ ...LONG, cacheSalt: 'mine' });
+  for await (const _ of stream);
+  assert.is(stream.completion?.usage.cachedTokens, 99);
+  await one.close();
+});
+
 engine('refuses several greedy choices, which would be equal', async () => {
   const { engine: one } = make({ parts: { generation: { temperature: 0 } } });
   assert.is(await codeOf(() => one.complete({ ...PLAIN, n: 2 })), 'INVALID_OPTION');

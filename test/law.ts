@@ -68,8 +68,13 @@ function makeRequest(id: number, vocabulary: number): Request {
     biasTokens: new Int32Array(draw(5) === 0 ? [draw(vocabulary)] : []),
     biasValues: new Float32Array(0),
   };
+  // Most begin like others: with a stretch of one of two texts.
+  const length = 1 + draw(LONGEST_PROMPT);
+  const shared = draw(4) > 0 ? draw(length + 1) : 0;
+  const word = random(1 + draw(2));
+  const text = Array.from({ length: shared }, () => word(vocabulary));
   return new Request(id, {
-    prompt: Array.from({ length: 1 + draw(LONGEST_PROMPT) }, () => draw(vocabulary)),
+    prompt: [...text, ...Array.from({ length: length - shared }, () => draw(vocabulary))],
     maxTokens: 1 + draw(LONGEST_OUTPUT),
     minTokens: 0,
     stopTokens: new Set(),
@@ -103,8 +108,9 @@ async function play(engine: NativeEngine, requests: Request[], options: Partial<
     while (next < requests.length && arrivals[next]! <= tick) loop.add(requests[next++]!);
     if (!loop.idle) await loop.tick();
   }
-  assert.is(loop.stats().arena.free, engine.slots, 'the arena is empty again');
-  return { answers, preemptions: loop.stats().preemptions, movedSlots: loop.stats().movedSlots };
+  const { arena, preemptions, movedSlots, tokens } = loop.stats();
+  assert.is(arena.free, engine.slots, 'the arena is empty again');
+  return { answers, preemptions, movedSlots, cached: tokens.cached };
 }
 
 interface Contender {
@@ -119,7 +125,7 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
   const shapes = isa === 'scalar' || device === 'cuda-emu' ? SLOW_SHAPES : SHAPES;
   const models = await Promise.all(shapes.map((shape) => openModel(join(folder, shape))));
   const solo = shapes.map(() => new Map<number, string[]>());
-  const seen = { tokens: 0, preemptions: 0, movedSlots: 0 };
+  const seen = { tokens: 0, preemptions: 0, movedSlots: 0, cached: 0 };
   for (let schedule = 0; schedule < schedules; schedule++) {
     const draw = random(schedule);
     const which = schedule % shapes.length;
@@ -148,6 +154,7 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
       admission: draw(3) === 0 ? ('reserve' as const) : ('optimistic' as const),
       preemptEvery: draw(4) === 0 ? 5 + draw(40) : 0,
       overlap: draw(2) === 0,
+      prefixReuse: draw(8) > 0,
     };
     const slots = CONTEXT + 64 * draw(Math.ceil(CONTEXT * (draw(2) === 0 ? 1 / 40 : 3 / 16)));
     const { stepTokens } = options;
@@ -155,7 +162,7 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
     const spread = draw(2) === 0 ? 1 : 400;
     const arrivals = ids.map(() => draw(spread)).sort((a, b) => a - b);
     const requests = ids.map((id) => makeRequest(id, config.vocabulary));
-    const { answers, preemptions, movedSlots } = await play(engine, requests, options, arrivals);
+    const { answers, preemptions, movedSlots, cached } = await play(engine, requests, options, arrivals);
     await engine.close();
     for (const id of ids) {
       const name = `${isa} ${weights} schedule ${schedule} (${JSON.stringify({ ...options, slots })}) request ${id}`;
@@ -164,6 +171,7 @@ async function compare({ device, isa, weights, kv }: Contender, folder: string, 
     }
     seen.preemptions += preemptions;
     seen.movedSlots += movedSlots;
+    seen.cached += cached;
   }
   return seen;
 }
@@ -186,6 +194,7 @@ for (const isa of device === 'cpu' ? loadAddon().cpu().isas : [device]) {
       const seconds = ((performance.now() - start) / 1000).toFixed(1);
       console.log(`${isa} ${weights}: ${flags.schedules} schedules, ${JSON.stringify(seen)}, ${seconds} s`);
       assert.ok(seen.tokens > 0);
+      assert.ok(seen.cached > 0 || LONGEST_PROMPT < 200, 'no prefix was copied');
     });
   }
 }

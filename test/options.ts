@@ -24,7 +24,7 @@ function refused(run: () => unknown, message: RegExp, code = 'INVALID_OPTION'): 
 options('reads load options as they are', () => {
   const sizes = { kvBytes: 1e9, maxContext: 100, rows: 1024, threads: 0, queueRequests: 1, queueTokens: 1 };
   const names = { device: 'cpu', weights: 'int8', kv: 'f32', policy: 'static', admission: 'reserve', isa: 'scalar' };
-  const given = { ...sizes, ...names, onProgress() {} };
+  const given = { ...sizes, ...names, prefixReuse: false, onProgress() {} };
   assert.equal(readLoadOptions(given), given);
   assert.equal(readLoadOptions({ rows: undefined }), {});
 });
@@ -43,7 +43,15 @@ options('names the nearest option when one is unknown', () => {
 
 options('refuses options that would have no effect yet', () => {
   refused(load({ targetItlMs: 20 }), /unknown option "targetItlMs"/);
-  refused(request({ cacheSalt: 'x' }), /unknown option "cacheSalt"/);
+});
+
+options('takes a salt of up to 256 characters, and prefix reuse on or off', () => {
+  const read = (value: object) => readRequestOptions({ prompt: 'x', ...value }, { vocabulary: 100 });
+  for (const cacheSalt of ['', 'tenant 7', 'x'.repeat(256)]) assert.is(read({ cacheSalt }).cacheSalt, cacheSalt);
+  for (const cacheSalt of ['x'.repeat(257), 7, null]) {
+    refused(request({ cacheSalt }), /^cacheSalt: expected text of at most 256 characters, got /);
+  }
+  refused(load({ prefixReuse: 'no' }), /^prefixReuse: expected true or false, got "no"/);
 });
 
 options('says which policies and devices there are', () => {

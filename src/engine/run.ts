@@ -28,7 +28,7 @@ export interface Usage {
   readonly promptTokens: number;
   /** Of all choices. */
   readonly completionTokens: number;
-  /** Prompt tokens that needed no prefill. */
+  /** Prompt tokens that needed no prefill, because earlier requests had computed them. */
   readonly cachedTokens: number;
 }
 
@@ -152,7 +152,7 @@ export class Run {
 
   /** Whether the loop is to plan no runs for these requests. */
   hold(held: boolean): void {
-    for (const { request } of this.generations) if (request.held !== held) request.held = held;
+    for (const { request } of this.generations) request.held = held;
   }
 
   /** Ends the run when the signal says so. False if it has said so already: then nothing must be begun. */
@@ -184,10 +184,11 @@ export class Run {
     const choices = this.generations.map((generation) => generation.choice());
     const [first] = choices as [Choice];
     const { device, weights } = this.native;
+    const cachedTokens = this.generations[0]!.request.cachedTokens;
     const completionTokens = choices.reduce((sum, { tokens }) => sum + tokens.length, 0);
     return {
       ...first,
-      usage: { promptTokens: this.promptTokens, completionTokens, cachedTokens: 0 },
+      usage: { promptTokens: this.promptTokens, completionTokens, cachedTokens },
       timings: this.#timings(),
       device,
       weights,

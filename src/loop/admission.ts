@@ -2,6 +2,7 @@ import { EngineError } from '../errors.ts';
 import { type KvArena, tiled } from './arena.ts';
 import type { Batch } from './batch.ts';
 import type { PrefilledPool } from './pool.ts';
+import type { Prefixes } from './prefixes.ts';
 import type { Queue } from './queue.ts';
 import type { Request } from './request.ts';
 
@@ -26,6 +27,8 @@ export class Admission {
     readonly queue: Queue,
     readonly pool: PrefilledPool,
     readonly batch: Batch,
+    /** None: everybody computes all of their tokens. */
+    readonly prefixes?: Prefixes | undefined,
   ) {}
 
   /** Takes a request into the queue, or throws: what can never run and what the queue has no room for is refused. */
@@ -63,7 +66,7 @@ export class Admission {
     const wish = tiled(request.limit);
     const slots = this.mode === 'reserve' ? wish : tiled(request.length);
     if (this.arena.free < slots + (this.mode === 'reserve' ? 0 : spare)) return undefined;
-    const span = this.arena.allocate(request, slots, wish);
+    const span = (this.prefixes ?? this.arena).allocate(request, slots, wish);
     if (span === undefined) return undefined;
     this.queue.take(request);
     request.span = span;
@@ -104,7 +107,9 @@ export class Admission {
   }
 
   release(request: Request): void {
-    if (request.span !== undefined) this.arena.release(request.span);
+    if (request.span === undefined) return;
+    if (this.prefixes === undefined) this.arena.release(request.span);
+    else this.prefixes.release(request);
     request.span = undefined;
   }
 

@@ -1,4 +1,5 @@
 import { EngineError } from '../errors.ts';
+import { type KeptOwner, type KeptSpan, KeptSpans } from './kept-spans.ts';
 
 /** Slots; spans start and grow in multiples of the attention tile. `kTile` of native/core/plan.h. */
 export const TILE = 64;
@@ -28,6 +29,8 @@ export interface ArenaStats {
   /** Slots of spans that hold none yet; used + padding + free = slots. */
   readonly padding: number;
   readonly free: number;
+  /** Of the free ones, those that hold what finished requests left, until others need them. */
+  readonly cached: number;
   /** The most slots that were not free at any time. */
   readonly peak: number;
 }
@@ -50,6 +53,7 @@ interface Place {
  * what another reads, so contents only ever go to slots that are free of spans and that no pending move leaves.
  */
 export class KvArena {
+  readonly #kept = new KeptSpans();
   readonly #spans: Span[] = []; // by offset
   readonly #moved: Span[] = []; // those whose home is not their offset
   #free: number;
@@ -67,10 +71,13 @@ export class KvArena {
     return this.#free;
   }
 
-  /** A span that may grow to `wish`, moving others if that is what it takes; undefined if even that does not help. */
-  allocate(owner: SpanOwner, slots: number, wish = slots): Span | undefined {
+  /**
+   * A span that may grow to `wish`, and will probably to `soon`, moving others if that is what it takes; undefined if
+   * even that does not help.
+   */
+  allocate(owner: SpanOwner, slots: number, wish = slots, soon = wish): Span | undefined {
     if (slots > this.#free || slots >= this.#refused) return undefined;
-    let offset = this.#hole(slots, wish);
+    let offset = this.#hole(slots, wish, Math.min(soon, wish));
     if (offset === undefined) {
       const place = this.#search(undefined, slots);
       if (place === undefined) {
@@ -82,6 +89,7 @@ export class KvArena {
     }
     const span: Span = { owner, offset, capacity: slots, home: offset };
     this.#spans.splice(this.#after(offset), 0, span);
+    this.#kept.clear(offset, offset + slots);
     this.#occupy(slots);
     return span;
   }
@@ -100,6 +108,7 @@ export class KvArena {
       this.#sort();
     }
     span.capacity = slots;
+    this.#kept.clear(span.offset, span.offset + slots);
     this.#occupy(more);
     return true;
   }
@@ -109,6 +118,38 @@ export class KvArena {
     this.#settle(span);
     this.#free += span.capacity;
     this.#refused = Infinity;
+  }
+
+  /** Releases a span, and keeps what `owner` has computed in it; undefined if that is nothing, or yet to be moved. */
+  keep(span: Span, owner: KeptOwner): KeptSpan | undefined {
+    this.release(span);
+    if (owner.computed === 0 || span.home !== span.offset) return undefined;
+    const kept = { owner, offset: span.offset };
+    this.#kept.add(kept);
+    return kept;
+  }
+
+  /** Keeps it no longer; its owner is not told. */
+  drop(kept: KeptSpan): void {
+    this.#kept.remove(kept);
+  }
+
+  /**
+   * Fills the first slots of a span, in which nothing is computed, with those that lie at `from` on the device when the
+   * next moves begin, be they anybody's or free again. Returns how many: other moves may be in the way. The owner must
+   * count them as computed from then on.
+   */
+  copy(from: number, span: Span, slots: number): number {
+    let count = slots;
+    for (const { home, offset, owner } of this.#moved) {
+      const used = owner.computed;
+      count = Math.min(count, slotsBefore(from, offset, used), slotsBefore(span.offset, home, used));
+    }
+    if (count > 0 && from !== span.offset) {
+      span.home = from;
+      this.#moved.push(span);
+    }
+    return count;
   }
 
   /** Hands every pending move to `move`; returns the slots moved. */
@@ -128,11 +169,15 @@ export class KvArena {
     let used = 0;
     for (const span of this.#spans) used += span.owner.computed;
     const { slots } = this;
-    return { slots, used, padding: slots - this.#free - used, free: this.#free, peak: this.#peak };
+    const cached = this.#kept.slots;
+    return { slots, used, padding: slots - this.#free - used, free: this.#free, cached, peak: this.#peak };
   }
 
-  /** Throws unless spans are disjoint, tiled, inside the arena, large enough, owned, and add up. */
-  check(owned: (span: Span) => boolean): void {
+  /**
+   * Throws unless spans are disjoint, tiled, inside the arena, large enough, owned, and add up, kept ones lie where no
+   * other is, and no pending move writes what another reads.
+   */
+  check(owned: (span: Span) => boolean, keptOwned: (span: KeptSpan) => boolean = () => false): void {
     let end = 0;
     let taken = 0;
     for (const span of this.#spans) {
@@ -150,6 +195,17 @@ export class KvArena {
     if (taken + this.#free !== this.slots) {
       throw new EngineError('INTERNAL', `${taken} taken + ${this.#free} free slots are not ${this.slots}`);
     }
+    for (const { owner, offset } of this.#moved) {
+      const reader = this.#moved.find((one) => one.offset !== offset && meets(one, offset, owner.computed));
+      if (reader === undefined) continue;
+      throw new EngineError('INTERNAL', `a move writes slots from ${offset}, which another reads from ${reader.home}`);
+    }
+    const free = (begin: number, end: number) => {
+      const before = this.#spans[this.#after(begin) - 1];
+      const next = this.#spans[this.#after(begin)];
+      return (before === undefined || before.offset + before.capacity <= begin) && (next?.offset ?? this.slots) >= end;
+    };
+    this.#kept.check(free, keptOwned);
   }
 
   #occupy(slots: number): void {
@@ -182,6 +238,7 @@ export class KvArena {
     else if (span.home === span.offset) this.#moved.push(span);
     span.offset = offset;
     if (span.home === offset) this.#settle(span);
+    this.#kept.clear(offset, offset + span.capacity);
     this.#refused = Infinity;
   }
 
@@ -197,22 +254,46 @@ export class KvArena {
 
   /**
    * Where to begin an empty span without moving anything. One that will not grow goes where it fits closest. One that
-   * will goes into the largest hole, with room after it for its wish, but no more than half of what is left if a span
-   * lies before the hole: the other half is for that one to grow into.
+   * will goes where there is room after it for what it needs soon, then where what is kept there can best be spared,
+   * then where there is most room for its wish, then into the largest hole. If a span lies before the hole, half of
+   * what is left is for that one to grow into.
    */
-  #hole(slots: number, wish: number): number | undefined {
+  #hole(slots: number, wish: number, soon: number): number | undefined {
     let best: number | undefined;
-    let bestSize = wish > slots ? 0 : Infinity;
-    let start = 0;
+    let bestRoom = 0; // of the room that is needed soon
+    let bestTurn = Infinity;
+    let bestReach = 0;
+    let bestSize = 0;
+    let end = 0; // of the span before
+    const range = { begin: 0, end: 0, first: 0, next: 0 };
     for (let i = 0; i <= this.#spans.length; i++) {
-      const end = i < this.#spans.length ? this.#spans[i]!.offset : this.slots;
-      const size = end - start;
-      if (size >= slots && (wish > slots ? size > bestSize : size < bestSize)) {
-        bestSize = size;
-        const room = i === 0 ? size - slots : Math.floor((size - slots) / 2 / TILE) * TILE;
-        best = end - slots - Math.min(wish - slots, room);
+      const span = i < this.#spans.length ? this.#spans[i]! : undefined;
+      const start = end;
+      const until = span === undefined ? this.slots : span.offset;
+      end = span === undefined ? until : until + span.capacity;
+      const size = until - start;
+      if (size < slots) continue;
+      const begin = i === 0 ? start : start + halfOf(size - slots);
+      const reach = Math.min(wish, until - begin);
+      const room = Math.min(soon, reach);
+      if (room < bestRoom) continue;
+      range.begin = begin;
+      range.end = until;
+      range.first = this.#kept.next(range.next, start);
+      range.next = this.#kept.next(range.first, until);
+      const preferred = until - reach;
+      const enough = room > bestRoom ? Infinity : bestTurn + 1;
+      const place = range.first < range.next ? this.#kept.place(range, room, preferred, enough) : undefined;
+      const turn = place === undefined ? 0 : place.turn;
+      if (room === bestRoom) {
+        if (turn > bestTurn || (turn === bestTurn && reach < bestReach)) continue;
+        if (turn === bestTurn && reach === bestReach && (wish > slots ? size <= bestSize : size >= bestSize)) continue;
       }
-      if (i < this.#spans.length) start = end + this.#spans[i]!.capacity;
+      best = place === undefined ? preferred : place.offset;
+      bestRoom = room;
+      bestTurn = turn;
+      bestReach = reach;
+      bestSize = size;
     }
     return best;
   }
@@ -256,11 +337,11 @@ export class KvArena {
   }
 
   /** Whether the contents of `span` can be written at `start` while `evicted` and pending moves are read. */
-  #receives(span: Span, start: number, evicted: readonly Span[]): boolean {
+  #receives(span: Span, start: number, evicted: readonly Span[] = []): boolean {
     const used = span.owner.computed;
     if (used === 0 || start === span.home) return true;
-    const meets = (one: Span) => start < one.home + one.owner.computed && one.home < start + used;
-    return !evicted.some(meets) && !this.#moved.some((one) => one !== span && meets(one));
+    const read = (one: Span) => one !== span && meets(one, start, used);
+    return !evicted.some(read) && !this.#moved.some(read);
   }
 
   /** Slots that contents may be moved to: outside all spans, and not left by a pending move. */
@@ -301,11 +382,13 @@ export class KvArena {
         const spanEnd = span.offset + span.capacity;
         const before = left.find((hole) => hole.end === span.offset);
         const after = left.find((hole) => hole.start === spanEnd);
-        if (before !== undefined && span.offset < start && start - before.start >= span.capacity) {
-          targets.set(span, (before.end = start - span.capacity));
-        } else if (after !== undefined && spanEnd > end && after.end - end >= span.capacity) {
+        const earlier = start - span.capacity;
+        const later = end + span.capacity;
+        if (before !== undefined && span.offset < start && earlier >= before.start && this.#receives(span, earlier)) {
+          targets.set(span, (before.end = earlier));
+        } else if (after !== undefined && spanEnd > end && later <= after.end && this.#receives(span, end)) {
           targets.set(span, end);
-          after.start = end + span.capacity;
+          after.start = later;
         }
       }
     }
@@ -322,4 +405,19 @@ export class KvArena {
     }
     return evicted.map((span) => targets.get(span)!);
   }
+}
+
+/** Half of a number of tiles, rounded up to tiles: in integers, for this is done for every hole. */
+function halfOf(slots: number): number {
+  return ((slots >> 1) + TILE - 1) & -TILE;
+}
+
+/** Whether the contents of `span`, where they lie on the device, reach into slots from `begin` on. */
+function meets(span: Span, begin: number, slots: number): boolean {
+  return begin < span.home + span.owner.computed && span.home < begin + slots;
+}
+
+/** How many slots from `begin` on lie before the first of `slots` from `other` on, if those are met. */
+function slotsBefore(begin: number, other: number, slots: number): number {
+  return other + slots <= begin ? Infinity : Math.max(0, other - begin);
 }

@@ -8,6 +8,7 @@ import type { LoopState, Policy } from './policies/policy.ts';
 import { Relay } from './policies/relay.ts';
 import { Static } from './policies/static.ts';
 import { PrefilledPool } from './pool.ts';
+import { Prefixes } from './prefixes.ts';
 import { Queue } from './queue.ts';
 import type { FinishReason, Request } from './request.ts';
 import { Step } from './step.ts';
@@ -57,6 +58,8 @@ export interface LoopOptions {
   readonly chunkTokens?: number;
   /** Plans each step while the one before is on its way; an end other than by length is then seen a step later. */
   readonly overlap?: boolean;
+  /** Copies what others have computed of a prompt; true unless given. */
+  readonly prefixReuse?: boolean | undefined;
   /** Verifies every invariant after every tick. */
   readonly check?: boolean;
   /** Forces a preemption every so many steps. */
@@ -79,7 +82,8 @@ export interface LoopStats {
   readonly parked: number;
   readonly arena: ArenaStats;
   readonly steps: number;
-  readonly tokens: { readonly prompt: number; readonly generated: number };
+  /** Of prompts computed, of prompts copied instead, and generated. */
+  readonly tokens: { readonly prompt: number; readonly cached: number; readonly generated: number };
   readonly idle: IdleStats;
   readonly movedSlots: number;
   readonly preemptions: number;
@@ -95,6 +99,7 @@ export class Loop {
   readonly options: LoopOptions;
   readonly policy: Policy;
   readonly arena: KvArena;
+  readonly prefixes: Prefixes | undefined;
   readonly queue = new Queue();
   readonly pool = new PrefilledPool();
   readonly batch: Batch;
@@ -136,11 +141,13 @@ export class Loop {
     this.options = options;
     this.policy = POLICIES[options.policy](chunkTokens);
     this.arena = new KvArena(native.slots);
+    this.prefixes = options.prefixReuse === false ? undefined : new Prefixes(this.arena);
     const limits = { rows, stepTokens, slots: native.slots };
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
     this.batch = new Batch(rows, this.#next.plan);
-    this.admission = new Admission(options.admission, options, this.arena, this.queue, this.pool, this.batch);
-    this.#state = { admission: this.admission, pool: this.pool, batch: this.batch };
+    const { arena, queue, pool, batch, prefixes } = this;
+    this.admission = new Admission(options.admission, options, arena, queue, pool, batch, prefixes);
+    this.#state = { admission: this.admission, pool, batch };
     this.#now = options.now ?? (() => performance.now());
   }
 
@@ -187,6 +194,7 @@ export class Loop {
     this.queue.retire();
     this.pool.retire();
     this.batch.rows.length = 0;
+    this.prefixes?.clear();
     for (const { plan } of this.#steps) plan.clear();
     this.#accepted = this.#asked;
     this.#announce();
@@ -225,7 +233,7 @@ export class Loop {
       parked: 0, // preempted requests are recomputed
       arena: this.arena.stats(),
       steps: metrics.steps,
-      tokens: { prompt: metrics.promptTokens, generated: metrics.generatedTokens },
+      tokens: { prompt: metrics.promptTokens, cached: metrics.cachedTokens, generated: metrics.generatedTokens },
       idle: metrics.idle(),
       movedSlots: metrics.movedSlots,
       preemptions: this.admission.preemptions,
@@ -274,6 +282,7 @@ export class Loop {
     const { preemptEvery = 0 } = this.options;
     if (preemptEvery > 0 && this.#asked % preemptEvery === preemptEvery - 1) admission.preemptOne();
     admission.extend();
+    this.prefixes?.settle();
     const preempted = admission.preemptions > before;
     if (!preempted) this.policy.admit(this.#state);
     else this.#leaving = true; // who was preempted may have been the last that finished rows were kept for
@@ -327,6 +336,7 @@ export class Loop {
       const position = plan.runs[run * RUN_FIELDS + 3]!;
       const count = plan.runs[run * RUN_FIELDS + 4]!;
       metrics.promptTokens += Math.max(0, Math.min(request.promptLength, position + count) - position);
+      if (request.times.started === undefined) metrics.cachedTokens += request.cachedTokens;
       request.times.started ??= start;
       if (row >= 0) this.#acceptToken(request, row, result, end);
     }
@@ -410,7 +420,7 @@ export class Loop {
   }
 
   #check(): void {
-    const { queue, pool, batch, arena } = this;
+    const { queue, pool, batch, arena, prefixes } = this;
     const placed = [...pool.requests, ...batch.rows];
     const spans = new Set(placed.map((request) => request.span));
     for (const request of queue) {
@@ -425,7 +435,8 @@ export class Loop {
     if (spans.size !== placed.length || new Set([...queue, ...placed]).size !== queue.length + placed.length) {
       throw new EngineError('INTERNAL', 'a request is in two places, or two share a span');
     }
-    arena.check((span) => spans.has(span));
+    arena.check((span) => spans.has(span), (kept) => prefixes?.owns(kept) === true);
+    prefixes?.check(placed);
   }
 }
 

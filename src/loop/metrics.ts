@@ -41,6 +41,7 @@ const RECENT = 1024; // steps whose times are kept for percentiles
 export class Metrics {
   steps = 0;
   promptTokens = 0;
+  cachedTokens = 0;
   generatedTokens = 0;
   movedSlots = 0;
   #padTokens = 0;

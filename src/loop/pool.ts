@@ -11,10 +11,10 @@ export class PrefilledPool {
     return this.requests.length;
   }
 
-  /** Requests that are not held. */
+  /** Requests that a row would help, now or soon: those that no reader holds. */
   get waiting(): number {
     let count = 0;
-    for (const request of this.requests) if (!request.held) count++;
+    for (const request of this.requests) if (request.following || !request.held) count++;
     return count;
   }
 

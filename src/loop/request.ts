@@ -13,6 +13,8 @@ export interface RequestOptions {
   readonly sampling: Sampling;
   /** Higher goes first; 0 unless given. */
   readonly priority?: number;
+  /** Prefixes are shared only with requests of the same; '' unless given. */
+  readonly cacheSalt?: string;
 }
 
 /** Milliseconds of the loop's clock. */
@@ -37,6 +39,7 @@ export class Request {
   readonly stopTokens: ReadonlySet<number>;
   readonly sampling: Sampling;
   readonly priority: number;
+  readonly cacheSalt: string;
   readonly times: RequestTimes = {
     queued: undefined,
     started: undefined,
@@ -49,6 +52,10 @@ export class Request {
   drawing = 0;
   /** Where its keys and values lie; the arena's. None while it waits in the queue. */
   span: Span | undefined;
+  /** Tokens of the prompt that were copied when it was first admitted. */
+  cachedTokens = 0;
+  /** Another is computing how its prompt begins; it waits in the pool to copy that. */
+  following = false;
   /** Its turn among all admissions: the latest is the first to be preempted. */
   admission = 0;
   finishReason: FinishReason | undefined;
@@ -68,6 +75,7 @@ export class Request {
     this.stopTokens = options.stopTokens;
     this.sampling = options.sampling;
     this.priority = options.priority ?? 0;
+    this.cacheSalt = options.cacheSalt ?? '';
   }
 
   /** Tokens it has, those being drawn among them. */
@@ -106,9 +114,9 @@ export class Request {
     return this.finishReason === 'abort';
   }
 
-  /** The reader is behind: it keeps its place, but no run is planned for it. */
+  /** Keeps its place, but no run is planned for it: the reader is behind, or it follows another request. */
   get held(): boolean {
-    return this.#held;
+    return this.#held || this.following;
   }
 
   set held(held: boolean) {

@@ -10,6 +10,9 @@ interface Sampler {
   drawn: number | undefined; // the last one
 }
 
+/** Slots from begin to below end. */
+type Ranges = readonly (readonly [begin: number, end: number])[];
+
 /** A plan as it is when the step is asked for: the caller may change it while the step waits for its turn. */
 function copy(plan: StepPlan): StepPlan {
   return {
@@ -44,6 +47,8 @@ export class FakeEngine implements NativeEngine {
   during: ((step: number) => void | Promise<void>) | undefined;
   /** Answers −1 where it says so. */
   broken: (seed: number, position: number) => boolean = () => false;
+  /** Asked with each step: which contents of the arena are wanted after its moves. Unless given, all. */
+  wanted: (() => Ranges) | undefined;
   closed = false;
   readonly #cells: Int32Array;
   readonly #samplers: (Sampler | undefined)[] = []; // [rows]
@@ -60,7 +65,8 @@ export class FakeEngine implements NativeEngine {
 
   step(plan: StepPlan, result: StepResult): Promise<void> {
     const asked = copy(plan);
-    const ended = this.#last.then(() => this.#take(asked, result));
+    const wanted = this.wanted?.();
+    const ended = this.#last.then(() => this.#take(asked, result, wanted));
     this.#last = ended.catch(() => {}); // one that fails does not keep the next from running
     return ended.then(); // not `ended` itself: whether its rejection is handled is for the caller to see to
   }
@@ -71,9 +77,10 @@ export class FakeEngine implements NativeEngine {
     this.closed = true;
   }
 
-  async #take(plan: StepPlan, result: StepResult): Promise<void> {
+  async #take(plan: StepPlan, result: StepResult, wanted: Ranges | undefined): Promise<void> {
     if (this.#closing) throw Object.assign(new Error('closed before this step began'), { code: 'CLOSED' });
     this.#applyMoves(plan);
+    if (wanted !== undefined) this.#poison(wanted);
     for (let i = 0; i < plan.rowMoveCount * ROW_MOVE_FIELDS; i += ROW_MOVE_FIELDS) {
       const [from = 0, to = 0] = plan.rowMoves.subarray(i, i + ROW_MOVE_FIELDS);
       this.#samplers[to] = this.#samplers[from];
@@ -111,9 +118,19 @@ export class FakeEngine implements NativeEngine {
         throw new Error(`move ${from} → ${to} of ${slots} meets ${otherFrom} → ${otherTo} of ${otherSlots}`);
       });
     });
-    for (const [from, , slots] of moves) this.#cells.fill(POISON, from, from + slots);
+    for (const [from, , slots] of moves) if (from >= this.slots) this.#cells.fill(POISON, from, from + slots);
     for (const [from, to, slots] of moves) this.#cells.set(before.subarray(from, from + slots), to);
     this.plans.push({ rows: [], runs: [], tokens: plan.tokenCount, chunkTokens: 0, moves });
+  }
+
+  /** Nothing is left where nobody wants it: not what has moved, nor what a request was that is gone. */
+  #poison(wanted: Ranges): void {
+    let end = 0;
+    for (const [begin, next] of wanted.toSorted(([a], [b]) => a - b)) {
+      this.#cells.fill(POISON, end, begin);
+      end = next;
+    }
+    this.#cells.fill(POISON, end, this.slots);
   }
 
   #runs(plan: StepPlan): Map<number, number> {

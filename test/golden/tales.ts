@@ -70,6 +70,31 @@ for (const { weights, kv, gap, first, apart } of PRECISIONS) {
   }
 }
 
+tales('a copied prefix gives the tokens and log-probabilities of a computed one, bit for bit', async () => {
+  const tale = cases.flatMap(({ prompt, tokens }) => [...prompt, ...tokens]);
+  const requests = Array.from({ length: 12 }, (_, i) => ({
+    prompt: [...tale.slice(0, 150 + 7 * (i % 5)), ...tale.slice(i, 2 * i)],
+    maxTokens: 20 + i,
+    temperature: 0.8,
+    seed: i,
+    logprobs: 3,
+    ignoreEos: true,
+  }));
+  for (const { weights, kv } of PRECISIONS) {
+    const ask = async (prefixReuse: boolean) => {
+      return withEngine(folder, { weights, kv, prefixReuse, rows: 4 }, async (engine) => {
+        const first = await engine.complete(requests[0]!);
+        const rest = await Promise.all(requests.slice(1).map((request) => engine.complete(request)));
+        const { cached } = engine.stats().tokens;
+        return { cached, answers: [first, ...rest].map(({ tokens, logprobs }) => ({ tokens, logprobs })) };
+      });
+    };
+    const [computed, copied] = [await ask(false), await ask(true)];
+    assert.equal([computed.cached, copied.cached > 11 * 150], [0, true]);
+    assert.equal(copied.answers, computed.answers);
+  }
+});
+
 tales('texts are the recorded ones', async () => {
   await withEngine(folder, { weights: 'f32', kv: 'f32' }, async (engine) => {
     for (const { continuation_ids, text } of recorded.items) assert.is(engine.detokenize(continuation_ids), text);

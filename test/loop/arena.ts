@@ -3,6 +3,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { EngineError } from '../../src/errors.ts';
 import { KvArena, type Span, TILE, tiled } from '../../src/loop/arena.ts';
+import type { KeptOwner, KeptSpan } from '../../src/loop/kept-spans.ts';
 
 const arena = suite('KvArena');
 
@@ -10,12 +11,22 @@ interface Owner {
   readonly id: number;
   computed: number;
   span?: Span;
+  /** What its slots hold, where that is another's. */
+  readonly copied: string[];
+}
+
+/** What an owner left behind. */
+interface Left extends KeptOwner {
+  readonly contents: readonly string[];
+  computed: number;
+  kept?: KeptSpan;
 }
 
 /** An arena with a device under it: every slot holds who wrote it and for which position. */
 class Simulation {
   readonly arena: KvArena;
   readonly owners: Owner[] = [];
+  readonly left: Left[] = [];
   readonly cells: string[];
   moved = 0;
   moves = 0;
@@ -27,7 +38,7 @@ class Simulation {
   }
 
   allocate(slots: number, wish = slots): Owner | undefined {
-    const owner: Owner = { id: this.#next++, computed: 0 };
+    const owner: Owner = { id: this.#next++, computed: 0, copied: [] };
     const span = this.arena.allocate(owner, slots, wish);
     if (span === undefined) return undefined;
     owner.span = span;
@@ -38,6 +49,44 @@ class Simulation {
   release(owner: Owner): void {
     this.arena.release(owner.span!);
     this.owners.splice(this.owners.indexOf(owner), 1);
+  }
+
+  contents(owner: Owner): string[] {
+    return Array.from({ length: owner.computed }, (_, i) => owner.copied[i] ?? `${owner.id}:${i}`);
+  }
+
+  /** Releases a span, and keeps what it holds; undefined if there is nothing to keep. */
+  keep(owner: Owner, turn = this.#next++): Left | undefined {
+    const left: Left = {
+      turn,
+      contents: this.contents(owner),
+      computed: owner.computed,
+      cut: (slots) => {
+        assert.ok(slots < left.computed && slots >= 0, `${slots} of ${left.computed}`);
+        left.computed = slots;
+        if (slots === 0) this.left.splice(this.left.indexOf(left), 1);
+      },
+    };
+    this.left.push(left);
+    this.owners.splice(this.owners.indexOf(owner), 1);
+    const kept = this.arena.keep(owner.span!, left);
+    if (kept !== undefined) left.kept = kept;
+    else this.left.splice(this.left.indexOf(left), 1);
+    return kept === undefined ? undefined : left;
+  }
+
+  drop(left: Left): void {
+    this.arena.drop(left.kept!);
+    this.left.splice(this.left.indexOf(left), 1);
+  }
+
+  /** A new span that begins with what lies at `from`; how much of it was copied. */
+  allocateLike(slots: number, wish: number, from: number, contents: readonly string[]): [Owner?, number?] {
+    const owner = this.allocate(slots, wish);
+    if (owner === undefined) return [];
+    owner.computed = this.arena.copy(from, owner.span!, Math.min(slots, contents.length));
+    owner.copied.push(...contents.slice(0, owner.computed));
+    return [owner, owner.computed];
   }
 
   /** A step: all moves at once, as a launch in any order may do them; then `tokens` more are computed for everyone. */
@@ -61,6 +110,14 @@ class Simulation {
     for (const [from, to, slots] of moves) {
       for (let i = 0; i < slots; i++) this.cells[to + i] = before[from + i]!;
     }
+    // What nobody owns is lost.
+    const wanted = new Set<number>();
+    const want = (offset: number, slots: number) => {
+      for (let i = 0; i < slots; i++) wanted.add(offset + i);
+    };
+    for (const { span, computed } of this.owners) want(span!.offset, computed);
+    for (const { kept, computed } of this.left) want(kept!.offset, computed);
+    for (let slot = 0; slot < this.cells.length; slot++) if (!wanted.has(slot)) this.cells[slot] = '';
     for (const owner of this.owners) {
       const { offset, capacity } = owner.span!;
       for (let i = 0; i < tokens && owner.computed < capacity; i++, owner.computed++) {
@@ -71,13 +128,19 @@ class Simulation {
   }
 
   check(): void {
-    this.arena.check((span) => this.owners.includes(span.owner as Owner));
-    const { slots, used, padding, free } = this.arena.stats();
+    const { left } = this;
+    this.arena.check((span) => this.owners.includes(span.owner as Owner), (kept) => left.includes(kept.owner as Left));
+    const { slots, used, padding, free, cached } = this.arena.stats();
     assert.is(used + padding + free, slots);
     assert.is(used, this.owners.reduce((sum, owner) => sum + owner.computed, 0));
+    assert.is(cached, left.reduce((sum, { computed }) => sum + computed, 0));
     for (const owner of this.owners) {
       const { home } = owner.span!;
-      for (let i = 0; i < owner.computed; i++) assert.is(this.cells[home + i], `${owner.id}:${i}`);
+      assert.equal(this.cells.slice(home, home + owner.computed), this.contents(owner));
+    }
+    for (const { kept, computed, contents } of left) {
+      const { offset } = kept!;
+      assert.equal(this.cells.slice(offset, offset + computed), contents.slice(0, computed));
     }
   }
 }
@@ -173,10 +236,10 @@ arena('begins and ends free', () => {
   const it = new Simulation(256);
   const [a, b] = [it.allocate(128), it.allocate(128)];
   assert.is(it.allocate(64), undefined);
-  assert.equal(it.arena.stats(), { slots: 256, used: 0, padding: 256, free: 0, peak: 256 });
+  assert.equal(it.arena.stats(), { slots: 256, used: 0, padding: 256, free: 0, cached: 0, peak: 256 });
   it.release(a!);
   it.release(b!);
-  assert.equal(it.arena.stats(), { slots: 256, used: 0, padding: 0, free: 256, peak: 256 });
+  assert.equal(it.arena.stats(), { slots: 256, used: 0, padding: 0, free: 256, cached: 0, peak: 256 });
 });
 
 arena('refuses a size that is no multiple of a tile', () => {
@@ -338,6 +401,14 @@ arena('keeps every span whole through any life: disjoint, in range, contents whe
     }),
     fc.record({ kind: fc.constant('grow' as const), which: fc.nat(), tiles: fc.integer({ min: 1, max: 3 }) }),
     fc.record({ kind: fc.constant('release' as const), which: fc.nat() }),
+    fc.record({ kind: fc.constant('keep' as const), which: fc.nat() }),
+    fc.record({ kind: fc.constant('drop' as const), which: fc.nat() }),
+    fc.record({
+      kind: fc.constantFrom('copy' as const, 'recall' as const),
+      which: fc.nat(),
+      tiles: fc.integer({ min: 1, max: 5 }),
+      wish: fc.nat({ max: 3 }),
+    }),
     fc.record({ kind: fc.constant('step' as const), tokens: fc.integer({ min: 0, max: 200 }) }),
   );
   fc.assert(
@@ -347,8 +418,20 @@ arena('keeps every span whole through any life: disjoint, in range, contents whe
         const owner = 'which' in one ? it.owners[one.which % it.owners.length] : undefined;
         if (one.kind === 'allocate') it.allocate(one.tiles * TILE, (one.tiles + one.wish) * TILE);
         else if (one.kind === 'step') it.step(one.tokens);
-        else if (owner === undefined) continue;
+        else if (one.kind === 'drop' || one.kind === 'recall') {
+          const left = it.left[one.which % it.left.length];
+          if (left === undefined) continue;
+          const { offset } = left.kept!;
+          const contents = left.contents.slice(0, left.computed);
+          if (one.kind === 'drop') it.drop(left);
+          else it.allocateLike(one.tiles * TILE, (one.tiles + one.wish) * TILE, offset, contents);
+        } else if (owner === undefined) continue;
         else if (one.kind === 'release') it.release(owner);
+        else if (one.kind === 'keep') it.keep(owner);
+        else if (one.kind === 'copy') {
+          const { home } = owner.span!;
+          it.allocateLike(one.tiles * TILE, (one.tiles + one.wish) * TILE, home, it.contents(owner));
+        }
         else it.arena.grow(owner.span!, owner.span!.capacity + one.tiles * TILE);
         it.check();
       }
@@ -358,6 +441,103 @@ arena('keeps every span whole through any life: disjoint, in range, contents whe
     }),
     { numRuns: 400 },
   );
+});
+
+arena('keeps what is left where nobody is, and cuts it to what others leave of it', () => {
+  const full = (tiles: number) => ({ tiles, used: tiles * TILE });
+  const it = layout([full(2), full(3), full(1)]);
+  const [, second] = [0, 2].map((tile) => it.owners.find(({ span }) => span!.offset === tile * TILE)!);
+  const left = it.keep(second!)!;
+  assert.equal([it.arena.free, it.arena.stats().cached], [3 * TILE, 3 * TILE]);
+  assert.is(it.allocate(TILE)!.span!.offset, 4 * TILE);
+  assert.equal([left.computed, it.arena.stats().cached], [2 * TILE, 2 * TILE]);
+  it.step(0);
+  const last = it.allocate(2 * TILE)!;
+  assert.equal([last.span!.offset, it.left.length], [2 * TILE, 0]);
+  it.step(0);
+});
+
+arena('takes the slots of what was left first, where it has the choice', () => {
+  const place = (turns: readonly number[], tiles = 2, wish = tiles) => {
+    const it = layout(turns.map(() => ({ tiles: 2, used: 100 })));
+    const owners = it.owners.toSorted((a, b) => a.span!.offset - b.span!.offset);
+    turns.forEach((turn, i) => it.keep(owners[i]!, turn));
+    const { offset } = it.allocate(tiles * TILE, wish * TILE)!.span!;
+    return [offset / TILE, ...it.left.map(({ turn }) => turn)];
+  };
+  assert.equal(place([3, 1, 2]), [2, 3, 2]);
+  assert.equal(place([1, 2, 3, 4]), [0, 2, 3, 4]);
+  assert.equal(place([5, 2, 1, 4], 4), [2, 5, 4]);
+  assert.equal(place([1, 2, 5, 4], 2, 4), [0, 2, 5, 4]);
+});
+
+arena('what is left is in nobody’s way: spans grow over it, and others are moved onto it', () => {
+  const full = (tiles: number) => ({ tiles, used: tiles * TILE });
+  const grows = layout([full(1), full(1), full(1)]);
+  const [first, next] = grows.owners.toSorted((a, b) => a.span!.offset - b.span!.offset);
+  grows.keep(next!);
+  assert.ok(grows.arena.grow(first!.span!, 2 * TILE));
+  grows.step(0);
+  assert.equal([grows.moved, grows.left.length], [0, 0]);
+  const moves = layout([full(1), full(1), { tiles: 1, used: 5 }, { tiles: 1 }]);
+  const [left, , small] = moves.owners.toSorted((a, b) => a.span!.offset - b.span!.offset);
+  moves.keep(left!);
+  assert.ok(moves.allocate(2 * TILE));
+  moves.step(0);
+  assert.equal([moves.moved, small!.span!.offset, moves.left.length], [5, 0, 0]);
+});
+
+arena('copies from a span, from what is left, and from what has just been given away', () => {
+  const it = layout([{ tiles: 2, used: 100 }, { tiles: 6 }]);
+  const [donor] = it.owners;
+  const contents = it.contents(donor!);
+  assert.equal(it.allocateLike(128, 128, donor!.span!.home, contents)[1], 100);
+  assert.equal(it.allocateLike(64, 64, donor!.span!.home, contents)[1], 64); // several may share a source
+  it.step(0);
+  assert.equal([it.moves, it.moved], [2, 164]);
+  const left = it.keep(donor!)!;
+  const whole = it.allocateLike(5 * TILE, 5 * TILE, left.kept!.offset, contents); // has its place over the source
+  assert.equal([whole[1], whole[0]!.span!.offset, it.left.length], [100, 0, 0]);
+  it.step(0);
+  assert.equal([it.moves, it.moved], [2, 164]); // it lies where it should
+});
+
+arena('copies only what no other move of the step is in the way of', () => {
+  const it = layout([{ tiles: 1, used: 64 }, { tiles: 2, used: 128 }, { tiles: 2 }]);
+  const [second, first] = it.owners;
+  const contents = it.contents(second!);
+  assert.ok(it.arena.grow(first!.span!, 2 * TILE)); // moves behind the second
+  const taken = it.allocateLike(TILE, TILE, second!.span!.home, contents);
+  assert.equal([taken[0]!.span!.offset, taken[1]], [0, 0]); // the move still reads there
+  it.step(0);
+});
+
+arena('copies nothing from where the move of another goes', () => {
+  const it = layout([{ tiles: 1, used: 64 }, { tiles: 1, used: 64 }, { tiles: 1, used: 5 }, { tiles: 1 }]);
+  const [, , donor] = it.owners;
+  const left = it.keep(donor!)!;
+  assert.is(it.allocateLike(2 * TILE, 2 * TILE, left.kept!.offset, left.contents)[1], 0); // the small one comes there
+  it.step(0);
+  assert.is(it.moved, 5);
+});
+
+arena('keeps nothing of a span that has yet to be moved', () => {
+  const it = layout([{ tiles: 1, used: 9 }, { tiles: 1, used: 64 }, { tiles: 2 }]);
+  const [, first] = it.owners;
+  assert.ok(it.arena.grow(first!.span!, 128));
+  assert.is(it.keep(first!), undefined);
+  it.step(0);
+});
+
+arena('lets nobody slide, to either side, over slots that a copy reads', () => {
+  const full = (tiles: number) => ({ tiles, used: tiles * TILE });
+  const it = layout([{ tiles: 6 }, full(8), { tiles: 4 }, full(7), { tiles: 5 }]);
+  const donor = it.owners.find(({ span }) => span!.offset === 6 * TILE)!;
+  assert.is(it.allocateLike(5 * TILE, 5 * TILE, donor.span!.home, it.contents(donor))[1], 5 * TILE);
+  assert.is(it.allocate(10 * TILE), undefined);
+  it.step(0);
+  assert.ok(it.allocate(10 * TILE));
+  it.step(0);
 });
 
 arena('the check finds what is wrong', () => {

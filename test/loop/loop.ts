@@ -613,8 +613,8 @@ loop('counts steps, tokens and rows', async () => {
   it.loop.add(request(2, { prompt: 20, maxTokens: 3 }));
   await it.loop.tick();
   const { rows, rowsUsed, arena, steps, tokens } = it.loop.stats();
-  assert.equal([rows, rowsUsed, steps, tokens], [2, 2, 1, { prompt: 30, generated: 2 }]);
-  assert.equal(arena, { slots: 4096, used: 30, padding: 98, free: 3968, peak: 128 });
+  assert.equal([rows, rowsUsed, steps, tokens], [2, 2, 1, { prompt: 30, cached: 0, generated: 2 }]);
+  assert.equal(arena, { slots: 4096, used: 30, padding: 98, free: 3968, cached: 0, peak: 128 });
   await drain(it.loop);
   assert.equal(it.loop.stats().stepMs, { mean: 1, p50: 1, p90: 1, p99: 1 });
   assert.is(lines.length, 3);

@@ -64,6 +64,17 @@ pool('gives a row to the highest priority that fits; prefilled first, then the o
   assert.equal([it.next(30)?.id, it.next(19)?.id], [1, 2]);
 });
 
+pool('counts who follows another as waiting, though no run is planned for it', () => {
+  const it = new PrefilledPool();
+  const one = request(1, { prompt: 9, maxTokens: 1 });
+  it.add(one);
+  one.following = true;
+  assert.equal([one.held, it.waiting, it.behind, it.next(9)], [true, 1, 0, undefined]);
+  one.held = true; // by its reader, too
+  one.following = false;
+  assert.equal([one.held, it.waiting], [true, 0]);
+});
+
 stop('honours a stop token only after minTokens', () => {
   const one = request(1, { prompt: 2, maxTokens: 4, minTokens: 2, stop: [5] });
   const reasons = [5, 5, 5].map((token) => {

@@ -16,15 +16,29 @@ interface Life {
 
 const SLOTS = [192, 256, 320, 512, 1024];
 
-const life = fc.record({
-  wanted: fc.record({
+/** Prompts that begin like others: with so many tokens of one of two texts. */
+const familiar = fc
+  .tuple(fc.nat({ max: 1 }), fc.integer({ min: 1, max: 160 }), fc.array(fc.nat({ max: 96 }), { maxLength: 12 }))
+  .map(([text, same, own]) => [...Array.from({ length: same }, (_, i) => (i * 13 + text * 29) % 97), ...own]);
+
+const lengths = fc.oneof(
+  fc.record({
     prompt: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 100 })),
     maxTokens: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 92 })),
-    seed: fc.nat({ max: 3 }),
-    priority: fc.integer({ min: -1, max: 1 }),
-    minTokens: fc.nat({ max: 10 }),
-    stop: fc.array(fc.nat({ max: 96 }), { maxLength: 3 }),
   }),
+  fc.record({ prompt: familiar, maxTokens: fc.integer({ min: 1, max: 20 }) }),
+);
+
+const manner = fc.record({
+  seed: fc.nat({ max: 3 }),
+  priority: fc.integer({ min: -1, max: 1 }),
+  minTokens: fc.nat({ max: 10 }),
+  stop: fc.array(fc.nat({ max: 96 }), { maxLength: 3 }),
+  salt: fc.constantFrom<string[]>('', '', 'pepper'),
+});
+
+const life = fc.record({
+  wanted: fc.tuple(lengths, manner).map(([length, rest]) => ({ ...length, ...rest })),
   arrival: fc.nat({ max: 60 }),
   abort: fc.option(fc.nat({ max: 80 }), { freq: 3 }),
   hold: fc.option(fc.tuple(fc.nat({ max: 40 }), fc.integer({ min: 1, max: 20 })), { freq: 2 }),
@@ -40,12 +54,13 @@ const setting = fc
     chunkTokens: fc.integer({ min: 1, max: 64 }),
     preemptEvery: fc.constantFrom<number[]>(0, 0, 1, 3, 7),
     overlap: fc.boolean(),
+    prefixReuse: fc.constantFrom(true, true, true, false),
   })
   .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
 
 // Static preempts the last live row of a batch whose other rows are finished, while one who was held is in the pool.
 const plain = (prompt: number, maxTokens: number, priority: number) => {
-  return { prompt, maxTokens, seed: 0, priority, minTokens: 0, stop: [] };
+  return { prompt, maxTokens, seed: 0, priority, minTokens: 0, stop: [], salt: '' };
 };
 const LAST_LIVE_ROW = [
   { wanted: plain(1, 6, 0), arrival: 30, abort: null, hold: null },
@@ -62,6 +77,7 @@ const LAST_LIVE_ROW_SETTING = {
   chunkTokens: 1,
   preemptEvery: 3,
   overlap: false,
+  prefixReuse: true,
   stepTokens: 3,
 };
 

@@ -1,3 +1,4 @@
+import type { Span } from '../../../src/loop/arena.ts';
 import { Loop, type LoopOptions } from '../../../src/loop/loop.ts';
 import { Request, type RequestOptions } from '../../../src/loop/request.ts';
 import { GREEDY, type StepPlan, type StepResult } from '../../../src/native.ts';
@@ -11,10 +12,11 @@ export interface Wanted {
   readonly minTokens?: number;
   readonly stop?: readonly number[];
   readonly logprobs?: number;
+  readonly salt?: string;
 }
 
 export function options(id: number, wanted: Wanted): RequestOptions {
-  const { prompt, maxTokens, seed = id, priority = 0, minTokens = 0, stop = [], logprobs = 0 } = wanted;
+  const { prompt, maxTokens, seed = id, priority = 0, minTokens = 0, stop = [], logprobs = 0, salt = '' } = wanted;
   return {
     prompt: typeof prompt === 'number' ? Array.from({ length: prompt }, (_, i) => (id * 31 + i * 7) % 97) : prompt,
     maxTokens,
@@ -22,6 +24,7 @@ export function options(id: number, wanted: Wanted): RequestOptions {
     minTokens,
     sampling: { ...GREEDY, seed, minTokens, stopTokens: Int32Array.from(stop), logprobs },
     priority,
+    cacheSalt: salt,
   };
 }
 
@@ -90,6 +93,12 @@ export function make(given: Partial<LoopOptions> & { slots?: number } = {}): Mad
     onFinish: ({ id }, reason) => void finished.push([id, reason]),
     ...given,
   });
+  native.wanted = () => {
+    const ranges: [number, number][] = [];
+    const want = ({ offset, owner }: Pick<Span, 'offset' | 'owner'>) => ranges.push([offset, offset + owner.computed]) > 0;
+    loop.arena.check(want, want);
+    return ranges;
+  };
   return { native, loop, finished, reported, clock };
 }
 
