@@ -45,7 +45,7 @@ const { values: flags } = parseArgs({
     rows: { type: 'string', default: '16' },
     requests: { type: 'string', default: '64' },
     context: { type: 'string', default: '512' },
-    slots: { type: 'string' }, // of the arena; by default room for all rows at full context
+    slots: { type: 'string' }, // of the arena; by default what a dense layout needs: 2.5 times all rows at full context
     rate: { type: 'string' }, // requests/s
     ttft: { type: 'string', default: 'Infinity' }, // ms, for goodput
     threads: { type: 'string', default: '0' },
@@ -81,7 +81,8 @@ async function load(model: string): Promise<Loaded> {
   }
   const { config, files, tensors, storedType } = await openModel(folder);
   const memory = { freeBytes: 2 ** 33, hostFreeBytes: 0, gpu: false };
-  const sizes = chooseSizes({ config, storedType }, { maxContext: context }, rows, memory);
+  // For all of them the steps and the arena of whoever needs the largest: the dense layout.
+  const sizes = chooseSizes({ config, storedType }, { maxContext: context, policy: 'baton' }, rows, memory);
   const slots = flags.slots === undefined ? sizes.slots : Number(flags.slots);
   const place = { device: 'cpu', isa: 'auto', threads: Number(flags.threads) };
   const unused = { graphs: true, cublasLt: '', checkLaunches: false }; // options of GPUs
