@@ -43,7 +43,8 @@ export interface LoadOptions {
   readonly kvBytes?: number;
   /**
    * Bytes of host memory for the keys and values of preempted requests; those that find no room are computed again.
-   * 0: all of them. Default: as many as for keys and values, at most a quarter of the free host memory.
+   * 0: all of them. Default: as many as for keys and values, at most a quarter of the free host memory,
+   * and 4 GiB on a GPU.
    */
   readonly parkBytes?: number;
   /** Most tokens of one request, prompt and output. Default: the model's context, at most 8192. */

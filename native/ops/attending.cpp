@@ -102,24 +102,23 @@ int32_t host_slots(const Case& one) {
   return one.parked ? slots : 0;
 }
 
-std::vector<Move> parked(const Case& one) {
+namespace {
+
+// The case's moves with one end, from or to, in host memory instead: one behind the other there.
+std::vector<Move> by_way_of_host(const Case& one, int32_t Move::*end) {
   std::vector<Move> moves = one.moves;
   int32_t next = one.slots;
   for (Move& move : moves) {
-    move.to = next;
+    move.*end = next;
     next += move.count;
   }
   return moves;
 }
 
-std::vector<Move> unparked(const Case& one) {
-  std::vector<Move> moves = one.moves;
-  int32_t next = one.slots;
-  for (Move& move : moves) {
-    move.from = next;
-    next += move.count;
-  }
-  return moves;
-}
+}  // namespace
+
+std::vector<Move> parked(const Case& one) { return by_way_of_host(one, &Move::to); }
+
+std::vector<Move> unparked(const Case& one) { return by_way_of_host(one, &Move::from); }
 
 }  // namespace baton::ops

@@ -8,6 +8,7 @@ const MOST_SLOTS = 2 ** 31 - TILE; // slots are numbered in 32 bits
 const SHARE_OF_MEMORY = 1 / 4; // of a machine that does other things too
 const SHARE_OF_GPU = 0.9; // of what weights and workspace leave
 const GPU_WORKSPACE_BYTES = 2 ** 30;
+const MOST_PINNED_BYTES = 2 ** 32; // the system takes about a second to pin as much, and has it no more
 // Prompt tokens that a step takes beside one for each row: large enough for matrix products to run at full speed.
 const STEP_PROMPT_TOKENS = { cpu: 256, gpu: 2048 };
 // Room for all rows at full context, so many times. A dense layout is copied, and its prefilled pool lies beside it.
@@ -42,7 +43,7 @@ type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes' | 'pa
 /**
  * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows
  * at full context (more, where they lie in a dense layout), at most a quarter of the free memory. So does the host memory
- * to park in; else it is as large as the arena, at most a quarter of what is free there, and none for policies that do
+ * to park in; else it is as large as the arena, at most a quarter of what is free there (on a GPU, where it is pinned, 4 GiB), and none for policies that do
  * not park. On the CPU both are touched only when used. A step takes a token of each row, and a good many of prompts: one
  * of full context, if the policy computes prompts whole.
  * Throws INVALID_OPTION or OUT_OF_MEMORY if a request of full context does not fit.
@@ -68,7 +69,8 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
   const bytes = asked.kvBytes ?? room;
   const slots = Math.min(MOST_SLOTS, Math.floor(bytes / slotBytes / TILE) * TILE);
   const dense = ROOMS[asked.policy ?? 'relay'] !== undefined;
-  const parkBytes = asked.parkBytes ?? (dense ? 0 : Math.min(slots * slotBytes, memory.hostFreeBytes * SHARE_OF_MEMORY));
+  const most = Math.min(memory.hostFreeBytes * SHARE_OF_MEMORY, memory.gpu ? MOST_PINNED_BYTES : Infinity);
+  const parkBytes = asked.parkBytes ?? (dense ? 0 : Math.min(slots * slotBytes, most));
   const hostSlots = Math.min(MOST_SLOTS - slots, Math.floor(parkBytes / slotBytes / TILE) * TILE);
   if (slots >= least) return { context, weights, kv, slots, hostSlots, stepTokens: rows + promptTokens };
 

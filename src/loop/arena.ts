@@ -1,6 +1,6 @@
 import { EngineError } from '../errors.ts';
 import { HostSlots } from './host-slots.ts';
-import { type KeptOwner, type KeptSpan, KeptSpans } from './kept-spans.ts';
+import { indexAfter, type KeptOwner, type KeptSpan, KeptSpans } from './kept-spans.ts';
 
 /** Slots; spans start and grow in multiples of the attention tile. `kTile` of native/core/plan.h. */
 export const TILE = 64;
@@ -279,14 +279,7 @@ export class KvArena {
 
   /** Index of the first span that begins after `offset`. */
   #after(offset: number): number {
-    let low = 0;
-    let high = this.#spans.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#spans[middle]!.offset <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return indexAfter(this.#spans, offset);
   }
 
   #sort(): void {

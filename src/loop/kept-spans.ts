@@ -118,13 +118,18 @@ export class KeptSpans {
 
   /** Index of the first that begins after `offset`. */
   #after(offset: number): number {
-    let low = 0;
-    let high = this.#spans.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.#spans[middle]!.offset <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return indexAfter(this.#spans, offset);
   }
+}
+
+/** Index of the first of `spans`, which are by offset, that begins after `offset`. */
+export function indexAfter(spans: readonly { readonly offset: number }[], offset: number): number {
+  let low = 0;
+  let high = spans.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (spans[middle]!.offset <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -99,6 +99,8 @@ sizes('parks in as much as the arena has, at most a quarter of the free host mem
   assert.is(parked({ parkBytes: 2 ** 52 }, 0), 2 ** 31 - 64 - 8192); // slots are numbered through
   const gpu = { freeBytes: 2 ** 33, hostFreeBytes: 4 * 128 * 640, gpu: true };
   assert.is(chooseSizes(model, {}, 3, gpu).hostSlots, 640);
+  const large = { freeBytes: 2 ** 36, hostFreeBytes: 2 ** 40, gpu: true }; // what is parked in is pinned there
+  assert.is(chooseSizes(model, {}, 3, large).hostSlots, 2 ** 32 / 128);
 });
 
 sizes('takes what is asked for, if one request fits', () => {
