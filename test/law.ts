@@ -109,7 +109,7 @@ async function play(engine: NativeEngine, requests: Request[], options: Partial<
     if (!loop.idle) await loop.tick();
   }
   const { arena, host, preemptions, parks, movedSlots, tokens } = loop.stats();
-  assert.equal([arena.free, host.free], [engine.slots, engine.hostSlots], 'arena and host memory are empty again');
+  assert.equal([arena.free, host.free], [engine.slots, host.slots], 'arena and host memory are empty again');
   return { answers, preemptions, parks, movedSlots, cached: tokens.cached };
 }
 
