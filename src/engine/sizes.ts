@@ -42,10 +42,10 @@ type Asked = Pick<LoadOptions, 'maxContext' | 'weights' | 'kv' | 'kvBytes' | 'pa
 
 /**
  * The arena gets what was asked for. Else on a GPU nine tenths of what the weights leave; on the CPU room for all rows
- * at full context (more, where they lie in a dense layout), at most a quarter of the free memory. So does the host memory
- * to park in; else it is as large as the arena, at most a quarter of what is free there (on a GPU, where it is pinned, 4 GiB), and none for policies that do
- * not park. On the CPU both are touched only when used. A step takes a token of each row, and a good many of prompts: one
- * of full context, if the policy computes prompts whole.
+ * at full context (more, where they lie in a dense layout), at most a quarter of the free memory. So does the host
+ * memory to park in; else it is as large as the arena, at most a quarter of what is free there (on a GPU, where it is
+ * pinned, 4 GiB), and none for policies that do not park. On the CPU both are touched only when used. A step takes a
+ * token of each row, and a good many of prompts: one of full context, if the policy computes prompts whole.
  * Throws INVALID_OPTION or OUT_OF_MEMORY if a request of full context does not fit.
  */
 export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memory: FreeMemory): Sizes {
@@ -59,18 +59,18 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
   const kv = given(asked.kv) ?? (weights === 'f32' ? 'f32' : 'bf16');
 
   const slotBytes = config.layers * 2 * config.kvHeads * config.headDim * (kv === 'f32' ? 4 : 2);
+  const rooms = ROOMS[asked.policy ?? 'relay'];
   const usual = STEP_PROMPT_TOKENS[memory.gpu ? 'gpu' : 'cpu'];
   const promptTokens = WHOLE_PROMPTS.includes(asked.policy) ? Math.max(usual, context) : usual;
   const workspace = GPU_WORKSPACE_BYTES + (promptTokens - usual) * activationBytes(config);
   const least = Math.ceil(context / TILE) * TILE;
   const room = memory.gpu
     ? (memory.freeBytes - weightBytes(config, weights) - workspace) * SHARE_OF_GPU
-    : Math.min((ROOMS[asked.policy ?? 'relay'] ?? 1) * rows * least * slotBytes, memory.freeBytes * SHARE_OF_MEMORY);
+    : Math.min((rooms ?? 1) * rows * least * slotBytes, memory.freeBytes * SHARE_OF_MEMORY);
   const bytes = asked.kvBytes ?? room;
   const slots = Math.min(MOST_SLOTS, Math.floor(bytes / slotBytes / TILE) * TILE);
-  const dense = ROOMS[asked.policy ?? 'relay'] !== undefined;
   const most = Math.min(memory.hostFreeBytes * SHARE_OF_MEMORY, memory.gpu ? MOST_PINNED_BYTES : Infinity);
-  const parkBytes = asked.parkBytes ?? (dense ? 0 : Math.min(slots * slotBytes, most));
+  const parkBytes = asked.parkBytes ?? (rooms === undefined ? Math.min(slots * slotBytes, most) : 0);
   const hostSlots = Math.min(MOST_SLOTS - slots, Math.floor(parkBytes / slotBytes / TILE) * TILE);
   if (slots >= least) return { context, weights, kv, slots, hostSlots, stepTokens: rows + promptTokens };
 

@@ -168,7 +168,8 @@ export class Admission {
   /**
    * Back to its place in the queue, in front of its equals, to go on with exactly the same tokens: parked or, if that
    * costs more or no host memory is left, to be computed again. One that is being drawn is given that token there, in
-   * this same tick: before the next, in which it may be admitted again. What is parked has the steps on their way in it.
+   * this same tick: before the next, in which it may be admitted again. What is parked has the steps on their way in
+   * it.
    */
   preempt(request: Request): void {
     const row = this.batch.rows.indexOf(request);
@@ -198,8 +199,8 @@ export class Admission {
   }
 
   /**
-   * Frees a span for `request`: of an ending row that only keeps its place, else of the last in turn, be it its own. Among
-   * equals that is the most recently admitted.
+   * Frees a span for `request`: of an ending row that only keeps its place, else of the last in turn, be it its own.
+   * Among equals that is the most recently admitted.
    */
   #makeRoom(request: Request): void {
     const { pool, batch } = this;

@@ -20,7 +20,10 @@ export interface SpanOwner {
   readonly computed: number;
 }
 
-/** The contiguous slots of one owner: in the arena or, while it is parked, in host memory. Only the map that made it writes it. */
+/**
+ * The contiguous slots of one owner: in the arena or, while it is parked, in host memory. Only the map that made it
+ * writes it.
+ */
 export interface Span {
   readonly owner: SpanOwner;
   offset: number;

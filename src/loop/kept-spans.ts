@@ -105,7 +105,7 @@ export class KeptSpans {
     }
   }
 
-  /** Highest turn of what lies in [begin, end), of those from index `first` to below `next`, or one of `enough` or more. */
+  /** Highest turn in [begin, end), of those from index `first` to below `next`; or one of `enough` or more. */
   #highest(first: number, next: number, begin: number, end: number, enough: number): number {
     let turn = 0;
     for (let i = next - 1; i >= first && turn < enough; i--) {

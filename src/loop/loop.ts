@@ -39,8 +39,12 @@ interface Parts {
   readonly arena: KvMap;
 }
 
+function onArena(policy: Policy, { slots, hostSlots }: Making): Parts {
+  return { policy, arena: new KvArena(slots, hostSlots) };
+}
+
 const POLICIES = {
-  relay: ({ slots, hostSlots, options }: Making): Parts => ({ policy: new Relay(options), arena: new KvArena(slots, hostSlots) }),
+  relay: (making: Making): Parts => onArena(new Relay(making.options), making),
   'baton-pd': ({ slots, rows, reserve }: Making): Parts => {
     const arena = new DenseMap(slots, { rows, reserve, apart: true });
     return { policy: new BatonPd(arena), arena };
@@ -49,8 +53,8 @@ const POLICIES = {
     const arena = new DenseMap(slots, { rows, reserve, apart: false });
     return { policy: new Baton(arena), arena };
   },
-  orca: ({ slots, hostSlots }: Making): Parts => ({ policy: new Orca(), arena: new KvArena(slots, hostSlots) }),
-  static: ({ slots, hostSlots }: Making): Parts => ({ policy: new Static(), arena: new KvArena(slots, hostSlots) }),
+  orca: (making: Making): Parts => onArena(new Orca(), making),
+  static: (making: Making): Parts => onArena(new Static(), making),
 };
 
 export type PolicyName = keyof typeof POLICIES;
@@ -442,8 +446,10 @@ export class Loop {
       const position = plan.runs[run * RUN_FIELDS + 3]!;
       const inPrompt = request.promptLength - position;
       if (inPrompt > 0) metrics.promptTokens += Math.min(inPrompt, plan.runs[run * RUN_FIELDS + 4]!);
-      if (request.times.started === undefined) metrics.cachedTokens += request.cachedTokens;
-      request.times.started ??= start;
+      if (request.times.started === undefined) {
+        request.times.started = start;
+        metrics.cachedTokens += request.cachedTokens;
+      }
       if (row >= 0) this.#acceptToken(request, row, result, end);
     }
     plan.clear();

@@ -12,8 +12,8 @@ export interface PreemptionCosts {
 }
 
 /**
- * Milliseconds that a copy takes however short it is. On the CPU two copies of 4 to 16 slots cost
- * at most 0.1 ms, and often nothing that could be told (model tales, 2-core AMX Xeon, 2026-11-23); on a GPU not measured.
+ * Milliseconds that a copy takes however short it is. On the CPU two copies of 4 to 16 slots cost at most 0.1 ms, and
+ * often nothing that could be told (model tales, 2-core AMX Xeon, 2026-11-23); on a GPU not measured.
  */
 export const MOVE_START_MS = 0.04;
 

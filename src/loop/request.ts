@@ -130,7 +130,7 @@ export class Request {
     return this.finishReason === 'abort';
   }
 
-  /** It keeps its place, but no run is planned for it: its reader is behind, it is stalled, or it follows another request. */
+  /** It keeps its place, but no run is planned for it: its reader is behind, it is stalled, or it follows another. */
   get held(): boolean {
     return this.#held || this.stalled || this.following;
   }

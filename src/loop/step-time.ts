@@ -67,8 +67,8 @@ const SUMS = TERMS * TERMS + TERMS; // products of terms, then of terms and time
 // Tried on 1,500 mixed steps of the model tales and 500 of SmolLM2-135M's shape (2-core AMX Xeon, 2026-11-22), half of
 // them for learning. The pace is what matters: without it the median error on the larger model was 5.6 %, with 0.5 to
 // 2 % a step it was 3.5 to 4.4 %, as good as a fit over all steps at once. Memories of 100 to 1,000 steps did not
-// differ. A term for steps that have any chunk was a little better there, and ruinous in a loop: where every step has one,
-// nothing tells it from the step itself.
+// differ. A term for steps that have any chunk was a little better there, and ruinous in a loop: where every step has
+// one, nothing tells it from the step itself.
 const PACE = 0.01; // most change per step
 const SETTLED = 32; // observations; until then the pace is not told from what is still being learnt
 const KEPT = 0.996;

@@ -2,11 +2,12 @@ import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EngineError } from '../../src/errors.ts';
-import { type LoopOptions, POLICY_NAMES } from '../../src/loop/loop.ts';
+import type { LoopOptions } from '../../src/loop/loop.ts';
 import { Request } from '../../src/loop/request.ts';
 import { DRAWN } from '../../src/native.ts';
 import type { FakeEngine } from '../fake/engine.ts';
 import { drain, left, type Made, make, NOTHING, options, request, solo } from './fake/requests.ts';
+import { LENGTHS, SETTING } from './fake/settings.ts';
 
 const overlap = suite('Overlapping steps');
 
@@ -248,11 +249,7 @@ overlap('counts the time of a step from the end of the one before', async () => 
   assert.equal([it.clock.ms, rowMs], [6, 6]);
 });
 
-const wanted = fc.record({
-  prompt: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 100 })),
-  maxTokens: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 92 })),
-  priority: fc.integer({ min: -1, max: 1 }),
-});
+const wanted = fc.record({ ...LENGTHS, priority: fc.integer({ min: -1, max: 1 }) });
 
 /** What befalls a request when it has so many tokens; the same whenever that is. */
 const fate = fc.record({
@@ -267,16 +264,8 @@ const fate = fc.record({
 
 const setting = fc
   .record({
-    policy: fc.constantFrom(...POLICY_NAMES),
-    admission: fc.constantFrom('optimistic' as const, 'reserve' as const),
+    ...SETTING,
     slots: fc.constantFrom(192, 256, 320, 512, 1024),
-    rows: fc.integer({ min: 1, max: 6 }),
-    moreTokens: fc.oneof(fc.nat({ max: 10 }), fc.nat({ max: 300 })),
-    chunkTokens: fc.integer({ min: 1, max: 64 }),
-    preemptEvery: fc.constantFrom<number[]>(0, 0, 1, 3, 7),
-    preemptBy: fc.constantFrom('park' as const, 'park' as const, 'recompute' as const),
-    hostSlots: fc.constantFrom<number[]>(0, 64, 192, 1024),
-    agingMs: fc.constantFrom<number[]>(1, 10, 10_000),
   })
   .map(({ moreTokens, ...rest }) => ({ ...rest, stepTokens: rest.rows + moreTokens }));
 

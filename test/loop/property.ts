@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type Loop, type LoopOptions, POLICY_NAMES } from '../../src/loop/loop.ts';
+import type { Loop, LoopOptions } from '../../src/loop/loop.ts';
 import { Request } from '../../src/loop/request.ts';
 import { STEP_TERMS, type StepCoefficients, StepTime } from '../../src/loop/step-time.ts';
 import { left, make, NOTHING, options, solo, type Wanted } from './fake/requests.ts';
+import { LENGTHS, SETTING } from './fake/settings.ts';
 
 const property = suite('Loop properties');
 
@@ -23,10 +24,7 @@ const familiar = fc
   .map(([text, same, own]) => [...Array.from({ length: same }, (_, i) => (i * 13 + text * 29) % 97), ...own]);
 
 const lengths = fc.oneof(
-  fc.record({
-    prompt: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 100 })),
-    maxTokens: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 92 })),
-  }),
+  fc.record(LENGTHS),
   fc.record({ prompt: familiar, maxTokens: fc.integer({ min: 1, max: 20 }) }),
 );
 
@@ -47,16 +45,8 @@ const life = fc.record({
 
 const setting = fc
   .record({
-    policy: fc.constantFrom(...POLICY_NAMES),
-    admission: fc.constantFrom('optimistic' as const, 'reserve' as const),
+    ...SETTING,
     slots: fc.constantFrom(...SLOTS),
-    rows: fc.integer({ min: 1, max: 6 }),
-    moreTokens: fc.oneof(fc.nat({ max: 10 }), fc.nat({ max: 300 })),
-    chunkTokens: fc.integer({ min: 1, max: 64 }),
-    preemptEvery: fc.constantFrom<number[]>(0, 0, 1, 3, 7),
-    preemptBy: fc.constantFrom('park' as const, 'park' as const, 'recompute' as const),
-    hostSlots: fc.constantFrom<number[]>(0, 64, 192, 1024),
-    agingMs: fc.constantFrom<number[]>(1, 10, 10_000),
     overlap: fc.boolean(),
     rules: fc.record({ timed: fc.boolean(), lengthAware: fc.boolean(), memoryAware: fc.boolean() }),
     targetItlMs: fc.constantFrom(undefined, undefined, 0.1, 4, 20),
