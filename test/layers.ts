@@ -25,7 +25,8 @@ const SRC_ARROWS: Readonly<Record<string, readonly string[]>> = {
   engine: PARTS,
   index: [...PARTS, 'engine'],
   server: [...PARTS, 'engine', 'index'],
-  cli: [...PARTS, 'engine', 'index', 'kernels', 'server'],
+  bench: [...PARTS, 'engine', 'kernels', 'simulator'],
+  cli: [...PARTS, 'engine', 'index', 'kernels', 'server', 'bench'],
 };
 
 /** What each part of native/ may include besides itself. */

@@ -1,0 +1,46 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism, totalmem } from 'node:os';
+import { dirname } from 'node:path';
+import { loadAddon } from '../addon.ts';
+
+/** A file of results: what was measured, when, where, and how to do it again. */
+export interface BenchRecord<Result = object> {
+  /** What the results are of: `relay`, `kernels`, … A report knows by this how to show them. */
+  readonly experiment: string;
+  /** Of the source that the addon was built from. */
+  readonly commit: string;
+  /** ISO 8601, day. */
+  readonly date: string;
+  readonly machine: string;
+  readonly command: string;
+  /** Of everything random; undefined where nothing is. */
+  readonly seed?: number;
+  readonly results: readonly Result[];
+}
+
+export interface Experiment<Result> {
+  readonly experiment: string;
+  readonly command: string;
+  readonly seed?: number;
+  readonly results: readonly Result[];
+}
+
+export function record<Result>({ experiment, command, seed, results }: Experiment<Result>): BenchRecord<Result> {
+  const { commit, cpu } = loadAddon();
+  const { model, isas } = cpu();
+  return {
+    experiment,
+    commit,
+    date: new Date().toISOString().slice(0, 10),
+    machine: `${model}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, ${isas[0]}`,
+    command,
+    ...(seed === undefined ? {} : { seed }),
+    results,
+  };
+}
+
+/** Writes a record as JSON, its folder too. */
+export function writeRecord(file: string, made: BenchRecord): void {
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, `${JSON.stringify(made, null, 1)}\n`);
+}
