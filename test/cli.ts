@@ -8,7 +8,7 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { loadAddon } from '../src/addon.ts';
 import { withoutControls } from '../src/cli/command.ts';
-import { readFlags, toOptions, UsageError } from '../src/cli/flags.ts';
+import { readFlags, toOptions, UsageError } from '../src/flags.ts';
 import { drawPicture, LivePicture } from '../src/cli/picture.ts';
 import { heavyTail } from '../src/cli/workload.ts';
 import { Engine } from '../src/engine.ts';

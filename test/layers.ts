@@ -10,7 +10,7 @@ type Sources = ReadonlyMap<string, string>; // path from the root of the reposit
 
 /** What each part of src/ may import besides itself. A part is a folder, or a file of src/ itself. */
 const LEAVES = ['native', 'errors', 'env'];
-const PARTS = [...LEAVES, 'loop', 'text', 'model', 'options', 'addon'];
+const PARTS = [...LEAVES, 'loop', 'text', 'model', 'options', 'flags', 'addon'];
 const SRC_ARROWS: Readonly<Record<string, readonly string[]>> = {
   native: [],
   errors: [],
@@ -19,6 +19,7 @@ const SRC_ARROWS: Readonly<Record<string, readonly string[]>> = {
   text: LEAVES,
   model: LEAVES,
   options: LEAVES,
+  flags: ['options'],
   addon: LEAVES,
   kernels: [...LEAVES, 'addon'],
   simulator: ['native', 'errors', 'loop'],

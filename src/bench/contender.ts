@@ -18,3 +18,9 @@ export type Order =
 
 /** The answer to an order. */
 export type Answer = { readonly round?: unknown } | { readonly error: string };
+
+/** The module contenders/NAME, as source or as built. */
+export function contenderModule(name: string): URL {
+  const own = import.meta.url;
+  return new URL(`./contenders/${name}${own.slice(own.lastIndexOf('.'))}`, own);
+}

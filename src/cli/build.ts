@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { openAddon } from '../addon.ts';
 import type { Command } from './command.ts';
 import { compileAddon } from './compile.ts';
-import { HELP_FLAG, helpOf, readFlags, UsageError } from './flags.ts';
+import { HELP_FLAG, helpOf, readFlags, UsageError } from '../flags.ts';
 import { PACKAGE } from './package.ts';
 
 const CUDA_MODES = ['auto', 'on', 'off'];

@@ -4,7 +4,7 @@ import type { Completion } from '../engine/run.ts';
 import { EngineError } from '../errors.ts';
 import type { ChatMessage, RequestOptions } from '../options.ts';
 import { type Command, loadEngine, printJson, printText } from './command.ts';
-import { HELP_FLAG, helpOf, JSON_FLAG, LOAD_FLAGS, MODEL_FLAG, readFlags, REQUEST_FLAGS, toOptions } from './flags.ts';
+import { HELP_FLAG, helpOf, JSON_FLAG, LOAD_FLAGS, MODEL_FLAG, readFlags, REQUEST_FLAGS, toOptions } from '../flags.ts';
 import { TALES } from './package.ts';
 
 const DEFAULT_MAX_TOKENS = 256; // leaves room for turns to come

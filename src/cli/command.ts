@@ -7,6 +7,8 @@ export interface Command {
   readonly summary: string;
   /** Everything `--help` prints. */
   readonly help: string;
+  /** Commands behind its name: `baton NAME COMMAND`. It runs itself where none is named. */
+  readonly commands?: Readonly<Record<string, Command>>;
   run(args: readonly string[]): Promise<number>;
 }
 

@@ -6,7 +6,7 @@ import { env } from '../env.ts';
 import type { StepRecord } from '../loop/loop.ts';
 import type { LoadOptions, RequestOptions } from '../options.ts';
 import { type Command, loadEngine, printJson, withoutControls } from './command.ts';
-import { HELP_FLAG, helpOf, JSON_FLAG, LOAD_FLAGS, MODEL_FLAG, readFlags, toOptions, UsageError } from './flags.ts';
+import { HELP_FLAG, helpOf, JSON_FLAG, LOAD_FLAGS, MODEL_FLAG, readFlags, toOptions, UsageError } from '../flags.ts';
 import { TALES } from './package.ts';
 import { drawPicture, legend, LivePicture } from './picture.ts';
 import { Progress } from './progress.ts';

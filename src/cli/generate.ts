@@ -4,8 +4,8 @@ import type { Completion } from '../engine/run.ts';
 import { EngineError } from '../errors.ts';
 import type { RequestOptions } from '../options.ts';
 import { type Command, loadEngine, printJson, printText } from './command.ts';
-import { HELP_FLAG, helpOf, JSON_FLAG, LOAD_FLAGS, MODEL_FLAG, readFlags, REQUEST_FLAGS } from './flags.ts';
-import { toOptions, UsageError } from './flags.ts';
+import { HELP_FLAG, helpOf, JSON_FLAG, LOAD_FLAGS, MODEL_FLAG, readFlags, REQUEST_FLAGS } from '../flags.ts';
+import { toOptions, UsageError } from '../flags.ts';
 import { TALES } from './package.ts';
 import { Progress } from './progress.ts';
 

@@ -3,7 +3,7 @@ import { type AddonSource, findAddon } from '../addon.ts';
 import { EngineError } from '../errors.ts';
 import type { CpuDevice, CudaDevice } from '../native.ts';
 import { type Command, printJson } from './command.ts';
-import { HELP_FLAG, helpOf, JSON_FLAG, readFlags } from './flags.ts';
+import { HELP_FLAG, helpOf, JSON_FLAG, readFlags } from '../flags.ts';
 import { packageVersion } from './package.ts';
 
 const FLAGS = { ...JSON_FLAG, ...HELP_FLAG } as const;

@@ -2,16 +2,17 @@
 import { env } from '../env.ts';
 import { EngineError } from '../errors.ts';
 import { nearestName } from '../options.ts';
+import { bench } from './bench.ts';
 import { build } from './build.ts';
 import { chat } from './chat.ts';
 import type { Command } from './command.ts';
 import { demo } from './demo.ts';
-import { UsageError } from './flags.ts';
+import { UsageError } from '../flags.ts';
 import { generate } from './generate.ts';
 import { info } from './info.ts';
 import { packageVersion } from './package.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { demo, generate, chat, info, build };
+const COMMANDS: Readonly<Record<string, Command>> = { demo, generate, chat, info, bench, build };
 
 function help(): string {
   const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(9)} ${summary}`);
@@ -24,7 +25,7 @@ ${lines.join('\n')}
 baton COMMAND --help says more. Exit codes: 0 done, 1 failed, 2 wrong usage.`;
 }
 
-async function run([name, ...args]: readonly string[]): Promise<number> {
+async function run([name, ...rest]: readonly string[]): Promise<number> {
   if (name === undefined) {
     console.error(help());
     return 2;
@@ -37,17 +38,26 @@ async function run([name, ...args]: readonly string[]): Promise<number> {
     console.log(packageVersion());
     return 0;
   }
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) {
-    const nearest = nearestName(name, Object.keys(COMMANDS));
-    const hint = nearest === undefined ? '' : `; did you mean ${nearest}?`;
-    throw new UsageError(`unknown command ${JSON.stringify(name)}${hint}`);
+  let command = find(name, COMMANDS);
+  let args = rest;
+  const [second = '-'] = rest;
+  if (command.commands !== undefined && !second.startsWith('-')) {
+    command = find(second, command.commands);
+    args = rest.slice(1);
   }
   if (args.includes('--help') || args.includes('-h')) {
     console.log(command.help);
     return 0;
   }
   return command.run(args);
+}
+
+function find(name: string, commands: Readonly<Record<string, Command>>): Command {
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command !== undefined) return command;
+  const nearest = nearestName(name, Object.keys(commands));
+  const hint = nearest === undefined ? '' : `; did you mean ${nearest}?`;
+  throw new UsageError(`unknown command ${JSON.stringify(name)}${hint}`);
 }
 
 /** Wrong options are wrong usage, wherever they were found out. */

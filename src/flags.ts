@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { nearestName, POLICIES } from '../options.ts';
+import { nearestName, POLICIES } from './options.ts';
 
 /** The command line was wrong: exit code 2, and a word about `--help`. */
 export class UsageError extends Error {

@@ -1,0 +1,4 @@
+import type { Bench } from './bench.ts';
+
+/** The experiments by name, in the order in which help lists them. */
+export const BENCHES: Readonly<Record<string, Bench>> = {};
