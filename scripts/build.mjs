@@ -1,4 +1,4 @@
-// npm run build: the addon (cmake-js) and dist/ (tsc).
+// npm run build: the addon (cmake-js) and dist/ (tsc; esbuild for the report's page).
 //
 //   --if-stale            only what is older than its sources
 //   --debug               the addon with asserts, in build/Debug; found in place of the release one until the next build
@@ -69,9 +69,11 @@ async function buildAddon(folder, ...flags) {
   }
 }
 
-function buildDist() {
+async function buildDist() {
   rmSync(join(root, 'dist'), { recursive: true, force: true });
   run('compiling TypeScript', [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json']);
+  const { buildPage } = await import('./page.mjs');
+  await buildPage(join(root, 'dist/report/page'));
 }
 
 const cuda = `--CDBATON_CUDA=${values.cuda}`;
@@ -89,7 +91,7 @@ try {
   if (values.sanitize === undefined) {
     await buildStale(
       'dist',
-      ['src', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'],
+      ['src', 'scripts/page.mjs', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'],
       'dist/index.js',
       buildDist,
     );

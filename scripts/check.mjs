@@ -27,6 +27,7 @@ const native = readdirSync(join(root, 'native'), { recursive: true })
   .map((file) => join('native', file));
 
 check('types', process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json']);
+check('types of the report', process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'src/report/page']);
 check('layers', process.execPath, ['--import', 'tsx', 'test/layers.ts']);
 check('format', 'clang-format', ['--dry-run', '--Werror', ...native]);
 

@@ -30,7 +30,7 @@ const BUILD_SECONDS = 480;
 /** What may be in the tarball. */
 const SHIPPED = [
   /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|THIRD-PARTY-NOTICES\.md|CMakeLists\.txt|docs\/[a-z-]+\.md)$/,
-  /^dist\/.+\.(js|d\.ts)$/,
+  /^dist\/(.+\.(js|d\.ts)|report\/page\/page\.css)$/,
   /^models\/tales\/(README\.md|(tokenizer|config|generation_config|tokenizer_config)\.json|model\.safetensors)$/,
   /^native\/(addon\.cpp|exports\.map|(binding|core|cpu|cuda)\/[a-z0-9_]+\.(cpp|h|inl|cu|cuh))$/,
   /^prebuilds\/linux-(x64|arm64)\/baton\.node$/,
@@ -38,7 +38,7 @@ const SHIPPED = [
 /** What must be; of the addons only this machine's, which is built here. */
 const NEEDED = [
   ...['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'THIRD-PARTY-NOTICES.md', 'CMakeLists.txt'],
-  ...['dist/index.js', 'dist/index.d.ts', 'dist/kernels.d.ts', 'dist/cli/main.js', 'docs/install.md'],
+  ...['dist/index.js', 'dist/index.d.ts', 'dist/kernels.d.ts', 'dist/cli/main.js', 'dist/report/page/main.js', 'docs/install.md'],
   ...['models/tales/model.safetensors', 'models/tales/tokenizer.json', 'models/tales/config.json'],
   `prebuilds/${process.platform}-${process.arch}/baton.node`,
 ];

@@ -64,22 +64,35 @@ export const REQUEST_FLAGS = {
 
 /** Reads the arguments of a command. Throws UsageError. */
 export function readFlags<F extends Flags>(args: readonly string[], flags: F): FlagValues<F> {
+  return readParts(args, flags, false).values;
+}
+
+/** Of a command that takes files, or whatever else has no flag, too. */
+export function readArguments<F extends Flags>(
+  args: readonly string[],
+  flags: F,
+): { readonly values: FlagValues<F>; readonly positionals: readonly string[] } {
+  return readParts(args, flags, true);
+}
+
+function readParts<F extends Flags>(args: readonly string[], flags: F, allowPositionals: boolean) {
   const options = Object.fromEntries(
     Object.entries(flags).map(([name, { type }]) => [
       name,
       { type: type === 'switch' ? ('boolean' as const) : ('string' as const), multiple: type === 'texts' },
     ]),
   );
-  let values: Record<string, unknown>;
+  let parsed: { values: Record<string, unknown>; positionals: string[] };
   try {
-    values = parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+    parsed = parseArgs({ args: [...args], options, strict: true, allowPositionals });
   } catch (error) {
     throw new UsageError(explain(error as Error, Object.keys(flags)));
   }
+  const { values, positionals } = parsed;
   for (const [name, value] of Object.entries(values)) {
     if (flags[name]?.type === 'number') values[name] = readNumber(name, value as string);
   }
-  return values as FlagValues<F>;
+  return { values: values as FlagValues<F>, positionals };
 }
 
 function readNumber(name: string, text: string): number {

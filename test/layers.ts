@@ -27,7 +27,8 @@ const SRC_ARROWS: Readonly<Record<string, readonly string[]>> = {
   index: [...PARTS, 'engine'],
   server: [...PARTS, 'engine', 'index'],
   bench: [...PARTS, 'engine', 'kernels', 'simulator'],
-  cli: [...PARTS, 'engine', 'index', 'kernels', 'server', 'bench'],
+  report: [...LEAVES, 'flags', 'bench'],
+  cli: [...PARTS, 'engine', 'index', 'kernels', 'server', 'bench', 'report'],
 };
 
 /** What each part of native/ may include besides itself. */

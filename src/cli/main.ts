@@ -11,8 +11,9 @@ import { UsageError } from '../flags.ts';
 import { generate } from './generate.ts';
 import { info } from './info.ts';
 import { packageVersion } from './package.ts';
+import { report } from './report.ts';
 
-const COMMANDS: Readonly<Record<string, Command>> = { demo, generate, chat, info, bench, build };
+const COMMANDS: Readonly<Record<string, Command>> = { demo, generate, chat, info, bench, report, build };
 
 function help(): string {
   const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(9)} ${summary}`);
