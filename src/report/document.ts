@@ -87,7 +87,7 @@ ${shown.map(({ id, title, content }) => html`<section id="${id}"><h2>${title}</h
 ${missing(sections.filter(({ content }) => content === undefined))}
 <section id="sources"><h2>Sources</h2><ol class="sources">${evidence.sources.map(
     (source) => html`
-<li id="source-${source.id}"><p><strong>${source.file}</strong></p>${provenance(source)}</li>`,
+<li id="source-${source.id}">${provenance(source)}</li>`,
   )}</ol></section>
 </main>
 <footer><p>Charts: <a href="https://observablehq.com/plot">Observable Plot</a> (ISC). Nothing on this page is loaded from

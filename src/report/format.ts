@@ -9,6 +9,11 @@ export function figure(value: number): string {
   return Number(value.toPrecision(3)).toLocaleString('en', { maximumFractionDigits: 6, ...places(value) });
 }
 
+/** As it was given: a rate, a number of rows. */
+export function plain(value: number): string {
+  return Number.isFinite(value) ? Number(value.toPrecision(9)).toLocaleString('en', { maximumFractionDigits: 9 }) : NONE;
+}
+
 /** Trailing zeros count too: 2.00, 12.0, 120. */
 function places(value: number): { minimumFractionDigits: number } {
   const size = Math.abs(value);
@@ -26,8 +31,8 @@ export function milliseconds(value: number): string {
 
 export function percent(share: number): string {
   if (!Number.isFinite(share)) return NONE;
-  const value = 100 * share;
-  return `${value.toFixed(value !== 0 && Math.abs(value) < 99.95 ? 1 : 0)} %`;
+  const size = Math.abs(100 * share);
+  return `${share < 0 ? '−' : ''}${size.toFixed(size !== 0 && size < 99.95 ? 1 : 0)} %`;
 }
 
 export function times(ratio: number): string {
@@ -35,10 +40,11 @@ export function times(ratio: number): string {
   return `${ratio >= 99.5 ? Math.round(ratio).toLocaleString('en') : ratio.toFixed(ratio >= 9.995 ? 1 : 2)} ×`;
 }
 
-/** From least to most; one figure where they read the same. */
+/** From least to most, with the unit once; one figure where they read the same. */
 export function range(least: number, most: number, form: (value: number) => string): string {
   const [from, to] = [form(least), form(most)];
-  return from === to ? from : `${from} to ${to}`;
+  const unit = / \S+$/.exec(to)?.[0] ?? '';
+  return from === to ? from : `${from.endsWith(unit) ? from.slice(0, from.length - unit.length) : from} to ${to}`;
 }
 
 export function count(value: number, one: string, many = `${one}s`): string {

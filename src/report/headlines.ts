@@ -2,7 +2,7 @@
 import { combine } from './calculator.ts';
 import type { Evidence, Source } from './evidence.ts';
 import { unique } from './figures.ts';
-import { count, figure, percent, range, times } from './format.ts';
+import { count, figure, percent, plain, range, times } from './format.ts';
 import { bestByOp, bestShare } from './kernels.ts';
 import { peerRatios } from './peers.ts';
 import { capacity, ratioOf, type Setting } from './relay.ts';
@@ -44,7 +44,7 @@ function finishHeadline({ source, model, rows, closed }: Setting): Headline | un
   const { median, least, most } = combine(ratios);
   return {
     value: times(median),
-    claim: 'as soon done as static batching',
+    claim: 'the speed of static batching, on the same requests',
     detail: `${model}, ${count(rows, 'row')}, ${count(ratios.length, 'workload')}; over all rounds ${range(least, most, times)}`,
     source,
   };
@@ -92,9 +92,9 @@ function capacityHeadline({ source, model, open }: Setting): Headline | undefine
   const [ours, theirs] = [of('relay'), of('static')];
   if (ours === 0) return undefined;
   return {
-    value: `${figure(ours)}/s`,
+    value: `${plain(ours)}/s`,
     claim: 'requests served within their targets, nine of ten',
-    detail: `${model}, ${one.workload}, ${count(one.rows, 'row')}${theirs > 0 ? `; static ${figure(theirs)}/s` : ''}`,
+    detail: `${model}, ${one.workload}, ${count(one.rows, 'row')}${theirs > 0 ? `; static ${plain(theirs)}/s` : ''}`,
     source,
   };
 }

@@ -72,7 +72,7 @@ export function memorySection(measured: readonly Measured<RelayResult>[], figure
         `Slots of the arena over time under ${contender}: at most ${figure(peak)} of ${figure(slots)} taken, ${percent(padShare)} of that padding`,
       );
     });
-    const key = swatchKey([['used', 'keys and values in use'], ['pad', 'padding'], ['free', 'free']]);
+    const key = swatchKey([['used', 'keys and values in use'], ['padding', 'padding'], ['free', 'free']]);
     const slots = [...new Set(group.map((result) => figure(result.slots)))];
     const content = html`<p class="what">${title}</p>
 ${grid(panels, html`Slots of the arena, ${listing(slots)} in all, over seconds. One round. ${cite(source)}`, key)}

@@ -4,7 +4,7 @@ import type { Range, Speedup } from './calculator.ts';
 import type { Bar, Chart, IdleKind, Line, Point, Tone } from './charts.ts';
 import type { Measured, Source } from './evidence.ts';
 import { byPolicy, cite, failures, type Figures, grid, groupBy, lineKey, swatchKey, tones, unique } from './figures.ts';
-import { count, figure, listing, milliseconds, percent, range, seconds, times } from './format.ts';
+import { count, figure, listing, milliseconds, percent, plain, range, seconds, times } from './format.ts';
 import { details, type Html, html, table } from './html.ts';
 
 /** Results that may be compared: of one file and one model. */
@@ -53,10 +53,11 @@ function heading({ source, model }: Setting, what: string): Html {
   return html`<h3>${model}${what} ${cite(source)}</h3>`;
 }
 
-/** Relay against every other contender of the same run, by rows and workload. */
+/** Relay against every other contender of the same run, by rows and workload; the usual number of rows first. */
 export function speedups(settings: readonly Setting[]): Speedup[] {
-  return settings.flatMap(({ source, model, closed }) =>
-    groupBy(closed, ({ rows, workload }) => `${rows} ${workload}`).flatMap((group) => {
+  return settings.flatMap(({ source, model, closed, rows: usual }) => {
+    const sorted = closed.toSorted((a, b) => Number(b.rows === usual) - Number(a.rows === usual) || a.rows - b.rows);
+    return groupBy(sorted, ({ rows, workload }) => `${rows} ${workload}`).flatMap((group) => {
       const relay = group.find(({ contender }) => contender === 'relay');
       if (relay === undefined) return [];
       return group.flatMap(({ contender, rows, workload, requestsPerSecond }) => {
@@ -64,8 +65,8 @@ export function speedups(settings: readonly Setting[]): Speedup[] {
         if (contender === 'relay' || !(ratio.least > 0) || !Number.isFinite(ratio.most)) return [];
         return [{ setting: `${model}, ${count(rows, 'row')} [${source.id}]`, contender, workload, ratio }];
       });
-    }),
-  );
+    });
+  });
 }
 
 /** At worst our slowest round against their quickest, at best the other way round. */
@@ -190,7 +191,7 @@ export function capacitySection(settings: readonly Setting[], figures: Figures):
         diagonal: 'all',
       };
       const { ttftMs, itlMs } = group[0]!.targets;
-      const targets = `TTFT ${milliseconds(ttftMs)}, ITL ${milliseconds(itlMs)}`;
+      const targets = `TTFT ${plain(ttftMs)} ms, ITL ${plain(itlMs)} ms`;
       return figures.place(chart, `Requests/s within targets (${targets}) against arrivals, ${chart.title}`);
     });
     const contenders = contendersOf(open);
@@ -199,14 +200,14 @@ export function capacitySection(settings: readonly Setting[], figures: Figures):
         const own = group.filter(({ contender }) => contender === name);
         if (own.length === 0) return '–';
         const most = capacity(own);
-        return most === 0 ? `< ${figure(Math.min(...own.map(({ rate }) => rate ?? NaN)))}` : figure(most);
+        return most === 0 ? `< ${plain(Math.min(...own.map(({ rate }) => rate ?? NaN)))}` : plain(most);
       });
-    const targets = unique(open.map(({ targets: { ttftMs, itlMs } }) => `${milliseconds(ttftMs)} and ${milliseconds(itlMs)}`));
+    const targets = unique(open.map(({ targets: { ttftMs, itlMs } }) => `${plain(ttftMs)} ms and ${plain(itlMs)} ms`));
     return html`${heading(setting, '')}
 ${grid(panels, html`Targets for the first token and between tokens: ${listing(targets)}. Grey diagonal: every request that
 arrives meets them. ${cite(source)}`, lineKey(colours))}
 ${table(
-  `Capacity: the highest rate measured, requests/s, at which at least ${percent(ATTAINMENT)} met both targets, as at every lower rate`,
+  `Capacity: the highest rate measured, requests/s, at which at least ${plain(100 * ATTAINMENT)} % met both targets, as at every lower rate`,
   ['policy', ...groups.map((group) => title(group[0]!))],
   contenders.map((name) => [name, ...cells(name)]),
 )}`;
@@ -233,7 +234,7 @@ export function latencySection(settings: readonly Setting[], figures: Figures): 
     const chosen = groups.splice(opened, 1);
     const shown = [...chosen, ...groups].map((group, i) => {
       const { workload, loop, rate } = group[0]!;
-      const title = `${workload}, ${loop === 'open' ? `${figure(rate ?? NaN)} requests/s` : 'all at once'}`;
+      const title = `${workload}, ${loop === 'open' ? `${plain(rate ?? NaN)} requests/s` : 'all at once'}`;
       const colours = policyTones(group);
       const panels = METRICS.map(([metric, name]) => {
         const rows = group.map((result) => {
@@ -274,7 +275,7 @@ export function idleSection(settings: readonly Setting[], figures: Figures): Htm
     const { closed, open, source } = setting;
     const pool = (closed.length > 0 ? closed : open).filter(({ rows }) => rows === setting.rows);
     const groups = groupBy(pool, ({ workload, rate }) => `${workload} ${rate}`);
-    const title = ({ workload, rate }: RelayResult) => (rate === undefined ? workload : `${workload}, ${figure(rate)} requests/s`);
+    const title = ({ workload, rate }: RelayResult) => (rate === undefined ? workload : `${workload}, ${plain(rate)} requests/s`);
     const panels = groups.map((group) => {
       const rows = group.map(({ contender, idle: { dead, pad, empty, stall } }) => ({
         name: contender,

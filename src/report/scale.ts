@@ -27,12 +27,11 @@ export function scaleSection(measured: readonly Measured<ScaleResult>[], figures
           .map(({ x, y: { median, least, most } }): Point => ({ x, y: median, least, most }));
         return { name: label, tone: colours.get(label)!, points };
       });
-      const log = (values: readonly number[]) => (values.every((one) => one > 0) ? 'log' : 'linear');
       const chart: Chart = {
         kind: 'lines',
         title,
-        x: { label: x, scale: line === 'arena' ? 'linear' : log(group.map((one) => one.x)) },
-        y: { label: unit, scale: log(group.map(({ y }) => y.least)) },
+        x: { label: x, scale: scaleOf(group.map((one) => one.x)) },
+        y: { label: unit, scale: scaleOf(group.flatMap(({ y: { least, most } }) => [least, most])) },
         lines,
       };
       const told = lines.map(({ name, points }) => {
@@ -52,4 +51,10 @@ export function scaleSection(measured: readonly Measured<ScaleResult>[], figures
 ${grid(panels, html`Medians; thin lines: least and most. ${cite(source)}`)}${details('Numbers', numbers)}`;
   });
   return html`<p>What grows with what. On axes that multiply, a straight line is a power, and a level one costs nothing.</p>${parts}`;
+}
+
+/** What spans less than a power of ten is better seen from zero. */
+function scaleOf(values: readonly number[]): 'log' | 'linear' {
+  const least = Math.min(...values);
+  return least > 0 && Math.max(...values) >= 10 * least ? 'log' : 'linear';
 }

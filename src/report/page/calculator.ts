@@ -48,12 +48,13 @@ function answerOf(bill: Bill, ratio: Range, baseline: string): HTMLElement[] {
   const { saving, share, instances } = estimate(bill, ratio);
   const between = (span: Range, form: (value: number) => string) => range(span.least, span.most, form);
   const lines = [
-    `between ${money(saving.least)} and ${money(saving.most)} of it: ${between(share, percent)}`,
-    `relay ÷ ${baseline}: ${times(ratio.median)}, measured from ${between(ratio, times)}`,
+    `From ${money(saving.least)} to ${money(saving.most)}: ${between(share, percent)} of the bill.`,
+    `relay does ${times(ratio.median)} the work of ${baseline}; over rounds and workloads ${between(ratio, times)}.`,
   ];
-  if (instances !== undefined) lines.push(`instances needed: ${range(instances.least, instances.most, String)}, whole ones`);
+  if (instances !== undefined) lines.push(`Instances needed: ${range(instances.least, instances.most, String)}, whole ones.`);
   return [
-    paragraph('value', `${money(saving.median)} a month`),
+    paragraph('label', 'Saved per month'),
+    paragraph('value', money(saving.median)),
     ...lines.map((line) => paragraph('detail', line)),
     ...(saving.least < 0 ? [paragraph('detail', 'Below zero: it would cost more.')] : []),
   ];

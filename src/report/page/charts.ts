@@ -80,16 +80,29 @@ function bars({ bars: given, axis }: Of<'bars'>, width: number): SVGElement {
   });
 }
 
-function scaleOf({ label, scale, ticks }: Axis, width: number): NonNullable<PlotOptions['x']> {
-  const common = { label, labelArrow: 'none' as const, tickFormat: tick, tickSize: 0 };
-  const few = width < WIDE ? 4 : 6;
-  if (scale === 'log') return { ...common, type: 'log', ticks: ticks === undefined ? few : [...ticks] };
-  return { ...common, type: 'linear', zero: true, ticks: ticks === undefined ? few : [...ticks] };
+/** An axis over these values, and where its ticks and grid lines are. */
+function scaleOf({ label, scale, ticks }: Axis, values: readonly number[], width: number) {
+  const own = ticks ?? (scale === 'log' ? logTicks(Math.min(...values), Math.max(...values)) : undefined);
+  const found = own === undefined ? (width < WIDE ? 4 : 6) : [...own];
+  const options = { label, labelArrow: 'none' as const, tickFormat: tick, tickSize: 0, ticks: found };
+  const form = scale === 'log' ? { ...options, type: 'log' as const } : { ...options, type: 'linear' as const, zero: true };
+  return { form, ticks: found };
+}
+
+/** Powers of ten; where there are few, twice and five times of them too. */
+function logTicks(least: number, most: number): number[] {
+  const [first, last] = [Math.floor(Math.log10(least)), Math.ceil(Math.log10(most))];
+  const steps = Math.log10(most / least) <= 2 ? [1, 2, 5] : [1];
+  const all = Array.from({ length: last - first + 1 }, (_, i) => steps.map((step) => step * 10 ** (first + i))).flat();
+  return all.filter((one) => one >= least && one <= most);
 }
 
 function lines({ x, y, lines: given, diagonal }: Of<'lines'>, width: number): SVGElement {
   const xs = given.flatMap(({ points }) => points.map((point) => point.x));
+  const ys = given.flatMap(({ points }) => points.flatMap(({ least, most }) => [least, most])).filter((one) => one !== null);
   const most = Math.max(...xs);
+  const across = scaleOf(x, xs, width);
+  const up = scaleOf(y, ys, WIDE - 1);
   const marks = given.flatMap(({ name, tone, points }): Markish[] => {
     const stroke = colourOf(tone);
     const own = points.filter((point) => point.y !== null);
@@ -107,10 +120,10 @@ function lines({ x, y, lines: given, diagonal }: Of<'lines'>, width: number): SV
     marginRight: 16,
     marginBottom: 38,
     marginTop: 24,
-    x: scaleOf(x, width),
-    y: { ...scaleOf(y, width), nice: y.scale === 'linear' },
+    x: across.form,
+    y: { ...up.form, nice: y.scale === 'linear' },
     marks: [
-      gridY({ ...(y.scale === 'log' && { ticks: 4 }) }),
+      gridY({ ticks: up.ticks }),
       ...(diagonal === undefined ? [] : [lineY([0, most], { x: [0, most], y: [0, most], stroke: 'var(--faint)' })]),
       ...(y.scale === 'linear' ? [ruleY([0], { stroke: 'var(--ink)' })] : []),
       ...marks.toReversed(), // the accent comes first, and so lies above
@@ -121,21 +134,24 @@ function lines({ x, y, lines: given, diagonal }: Of<'lines'>, width: number): SV
 function quantiles({ axis, rows }: Of<'quantiles'>, width: number): SVGElement {
   const found = rows.filter(({ p50, p90, p99 }) => p50 !== null && p90 !== null && p99 !== null);
   const positive = found.every(({ p50, step }) => p50 > 0 && (step === undefined || step > 0));
-  const domain = rows.map(({ name }) => name);
-  const { scale, axis: axisOfNames } = names(domain);
+  const contenders = rows.map(({ name }) => name);
+  const { scale, axis: axisOfNames } = names(contenders);
+  const values = found.flatMap(({ p50, p99, step }) => [p50, p99, step ?? p50]);
+  const domain = positive ? [0.8 * Math.min(...values), 1.2 * Math.max(...values)] : [0, Math.max(...values)];
+  const across = scaleOf({ label: axis, scale: positive ? 'log' : 'linear' }, domain, width);
   const stepped = found.filter(({ step }) => typeof step === 'number');
   const stroke = ({ tone }: (typeof found)[number]) => colourOf(tone);
   return render({
     width,
     height: rows.length * ROW + 44,
-    marginLeft: roomFor(domain),
+    marginLeft: roomFor(contenders),
     marginRight: 16,
     marginTop: 4,
     marginBottom: 36,
-    x: { ...scaleOf({ label: axis, scale: positive ? 'log' : 'linear' }, width), nice: true },
+    x: { ...across.form, domain },
     y: { ...scale, padding: 0.4 },
     marks: [
-      gridX({ ticks: 4 }),
+      gridX({ ticks: across.ticks }),
       axisOfNames,
       tickX(stepped, { x: 'step', y: 'name', stroke: 'var(--ink)', strokeWidth: 2 }),
       ruleY(found, { x1: 'p50', x2: 'p99', y: 'name', stroke, strokeWidth: 2 }),
@@ -205,7 +221,7 @@ function memory({ tone, slots, mostMs, ms, used, padding }: Of<'memory'>, width:
     y: { label: null, domain: [0, slots], ticks: 4, tickFormat: tick, tickSize: 0 },
     marks: [
       rect([0], { x1: 0, x2: points.at(-1)?.s ?? 0, y1: 0, y2: slots, fill: FILLS['free']! }),
-      areaY(points, { x: 's', y1: 'used', y2: 'taken', curve: 'step-after', fill: FILLS['dead']! }),
+      areaY(points, { x: 's', y1: 'used', y2: 'taken', curve: 'step-after', fill: FILLS['padding']! }),
       areaY(points, { x: 's', y1: 0, y2: 'used', curve: 'step-after', fill, fillOpacity: 0.85 }),
       lineY(points, { x: 's', y: 'taken', curve: 'step-after', stroke: 'var(--ink)', strokeWidth: 0.8 }),
       ruleY([0, slots], { stroke: 'var(--ink)', strokeWidth: 0.8 }),
@@ -219,6 +235,9 @@ function roofline({ gigabytesPerSecond, gigaflopsPerSecond, points }: Of<'roofli
   const most = Math.max(ridge, ...points.map(({ intensity }) => intensity)) * 2;
   const roof = [least, ridge, most].map((x) => ({ x, y: Math.min(gigaflopsPerSecond, x * gigabytesPerSecond) }));
   const middle = Math.sqrt(least * ridge);
+  const lowest = Math.min(roof[0]!.y, ...points.map(({ gigaflops }) => gigaflops));
+  const across = scaleOf({ label: 'FLOP per byte', scale: 'log' }, [least, most], width);
+  const up = scaleOf({ label: 'GFLOP/s', scale: 'log' }, [lowest, gigaflopsPerSecond], width);
   return render({
     width,
     height: 290,
@@ -226,10 +245,10 @@ function roofline({ gigabytesPerSecond, gigaflopsPerSecond, points }: Of<'roofli
     marginRight: 16,
     marginTop: 26,
     marginBottom: 38,
-    x: scaleOf({ label: 'FLOP per byte', scale: 'log' }, width),
-    y: { ...scaleOf({ label: 'GFLOP/s', scale: 'log' }, width), nice: true },
+    x: across.form,
+    y: up.form,
     marks: [
-      gridY({ ticks: 4 }),
+      gridY({ ticks: up.ticks }),
       lineY(roof, { x: 'x', y: 'y', stroke: 'var(--ink)', strokeWidth: 1.6 }),
       text([`${figure(gigabytesPerSecond)} GB/s`], {
         x: [middle],

@@ -24,6 +24,7 @@ export const FILLS: Readonly<Record<string, string>> = {
   empty: 'url(#dots)',
   vacant: 'url(#dots)',
   stall: 'var(--stall)',
+  padding: 'url(#hatch)', // of the cache
   free: 'var(--wash)',
   chunk: 'var(--ink)',
 };

@@ -10,11 +10,12 @@ import type {
   Timeline,
 } from '../../../src/bench/results.ts';
 import type { Spread } from '../../../src/bench/statistics.ts';
+import { Random } from '../../native/fake/random.ts';
 
 export const CONTENDERS = ['static', 'baton', 'baton-pd', 'orca', 'relay'] as const;
 export const WORKLOADS = ['uniform', 'heavy-tail', 'chat', 'code'] as const;
 export const ROWS = [1, 4, 8, 16, 32] as const;
-export const RATES = [4, 8, 16, 24] as const;
+export const RATES = [8, 16, 24, 32] as const;
 
 const MODEL = 'toy';
 const SEED = 7;
@@ -22,23 +23,12 @@ const STEP_MS = 4;
 const CHUNK_MS = 3;
 const SLOWER: Readonly<Record<string, number>> = { static: 1, baton: 1.25, 'baton-pd': 1.1, orca: 1.05, relay: 1 };
 
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** How many tokens each request generates. */
 function lengthsOf(workload: string, requests: number): number[] {
-  const next = random(SEED);
+  const random = new Random(SEED + WORKLOADS.findIndex((name) => name === workload));
   return Array.from({ length: requests }, () => {
-    const normal = Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
-    if (workload === 'uniform') return 20 + Math.floor(40 * next());
-    return Math.max(1, Math.min(240, Math.round(30 * Math.exp((workload === 'code' ? 0.7 : 1.1) * normal))));
+    if (workload === 'uniform') return random.integer(20, 59);
+    return Math.max(1, Math.min(240, Math.round(30 * Math.exp((workload === 'code' ? 0.7 : 1.1) * random.normal()))));
   });
 }
 
@@ -101,7 +91,7 @@ function relayResult(contender: string, workload: string, rows: number, rate?: n
   const tokens = lengths.reduce((sum, one) => sum + one, 0);
   const most = requests / seconds;
   const perSecond = rate === undefined ? most : Math.min(rate, most);
-  const attained = rate === undefined ? 0.8 : Math.min(1, most / rate) ** 3;
+  const attained = rate === undefined ? 0.8 : Math.min(1, (0.8 * most) / rate) ** 3;
   const traced = workload === 'heavy-tail' && rows === 8 && rate === undefined;
   const pad = contender === 'baton' ? 0.12 : contender === 'baton-pd' ? 0.02 : 0;
   const stall = contender === 'orca' ? 0.06 : contender === 'baton-pd' ? 0.09 : 0;
@@ -157,18 +147,18 @@ export function relayRecord(): BenchRecord<RelayResult> {
 export function kernelRecord(): BenchRecord<KernelResult> {
   const ops = ['rms_norm', 'rope', 'attention', 'matmul', 'softmax', 'embed', 'sample'];
   const peaks = { 'cpu:amx': [40, 1800], 'cpu:avx512': [40, 300], 'cpu:avx2': [38, 150] } as const;
-  const next = random(SEED);
+  const random = new Random(SEED);
   const results = Object.entries(peaks).flatMap(([device, [bandwidth, peak]]) =>
     ops.flatMap((op) =>
       ['1 × 576', '16 × 576', '64 × 1536'].map((name, i): KernelResult => {
-        const intensity = op === 'matmul' ? [0.5, 8, 60][i]! : op === 'embed' ? 0 : 0.2 + next();
-        const gigabytesPerSecond = Math.min(bandwidth, intensity > 0 ? peak / intensity : bandwidth) * (0.4 + 0.5 * next());
+        const intensity = op === 'matmul' ? [0.5, 8, 60][i]! : op === 'embed' ? 0 : 0.2 + random.unit();
+        const gigabytesPerSecond = Math.min(bandwidth, intensity > 0 ? peak / intensity : bandwidth) * (0.4 + 0.5 * random.unit());
         const gigaflopsPerSecond = gigabytesPerSecond * intensity;
         return {
           device,
           op,
           case: name,
-          microseconds: 1 + 100 * next(),
+          microseconds: 1 + 100 * random.unit(),
           gigabytesPerSecond,
           gigaflopsPerSecond,
           bandwidthShare: gigabytesPerSecond / bandwidth,
