@@ -13,8 +13,9 @@ export interface Probe {
 }
 
 /**
- * Looks for the highest rate with enough attainment: first at both ends, then always halfway, as ratios go, between the
- * highest rate that was well and the lowest one above it that was not. Attainment is taken to fall as the rate grows.
+ * Looks for the highest rate with enough attainment: from the top down, halving, as low rates take long; then always
+ * halfway, as ratios go, between the highest rate that was well and the lowest that was not. Attainment is taken to
+ * fall as the rate grows.
  */
 export class CapacitySearch {
   readonly probes: Probe[] = [];
@@ -27,8 +28,8 @@ export class CapacitySearch {
   get next(): number | undefined {
     const { least, most, probes } = this.limits;
     if (this.probes.length >= probes || this.#ill <= least || this.#well >= most) return undefined;
-    if (this.#well === 0) return least;
-    return this.#ill === Infinity ? most : Math.sqrt(this.#well * this.#ill);
+    if (this.#ill === Infinity) return most;
+    return this.#well === 0 ? Math.max(least, this.#ill / 2) : Math.sqrt(this.#well * this.#ill);
   }
 
   /** 0 while no rate was well. */

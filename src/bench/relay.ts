@@ -44,12 +44,13 @@ const LEAST_CONTEXT = 64;
 const LEAST_REQUESTS = 64;
 const REQUESTS_PER_ROW = 4;
 const TABLE_ROWS = 16; // of the table of workloads
-const GOOD_ITL = 1.5; // decode steps of all rows, between tokens on average
-const GOOD_TTFT = 25; // decode steps of all rows, where requests arrive one after another
+// Targets, in decode steps of all rows. Who arrives while others compute shares their steps with its own prompt.
+const GOOD_ITL = { closed: 1.5, open: 2 };
+const GOOD_TTFT = { closed: Infinity, open: 25 };
 const DENSE_ROOMS = 2.5; // what the dense layout needs, of all rows at full context
 const CAPACITY_SHARE = 0.9;
 const CAPACITY_PROBES = 7; // of each contender: the last step is then some 10 % of the rate
-const LEAST_RATE = 0.05; // of what the contender does when all requests are there at once
+const LEAST_RATE = 0.1; // of what the contender does when all requests are there at once
 const MOST_RATE = 1.25;
 const CURVE_POINTS = 400; // of a curve that is kept
 
@@ -66,8 +67,8 @@ const FLAGS = {
   requests: { type: 'number', value: 'N', help: 'of each trial; default four for each row, at least 64' },
   rates: { type: 'text', value: 'R,S', help: 'open loop: mean arrivals/s; by default all requests are there at once' },
   capacity: { type: 'switch', help: 'looks for the highest rate at which 90 % of the requests meet both targets' },
-  'ttft-ms': { type: 'number', value: 'MS', help: 'target to the first token; open loop: 25 decode steps of all rows' },
-  'itl-ms': { type: 'number', value: 'MS', help: 'target between tokens on average; default 1.5 decode steps' },
+  'ttft-ms': { type: 'number', value: 'MS', help: 'target to the first token; default none; open loop: 25 decode steps of all rows' },
+  'itl-ms': { type: 'number', value: 'MS', help: 'target between tokens on average; default 1.5 decode steps; open loop: 2' },
   'target-itl-ms': { type: 'number', value: 'MS', help: 'what relay plans its steps for; default: its own choice' },
   context: { type: 'number', value: 'N', help: `most tokens of a request; default ${DEFAULT_CONTEXT}` },
   slots: { type: 'number', value: 'N', help: 'of every arena; default: what a dense layout needs' },
@@ -197,8 +198,9 @@ class Runner {
   async run(trial: Trial, rate: number | undefined): Promise<void> {
     const { contenders, rounds } = this.#setup;
     const requests = requestsOf(this.#setup, trial, rate);
-    const settings = new Map(contenders.map((name) => [name, requests]));
-    const measured = await this.#race(trial, settings, rounds, (decodeMs) => this.#targets(decodeMs, rate !== undefined));
+    const loop = rate === undefined ? 'closed' : 'open';
+    const own = new Map(contenders.map((name) => [name, requests]));
+    const measured = await this.#race(trial, own, rounds, (decodeMs) => this.#targets(decodeMs, loop));
     for (const finish of measured.finishes) {
       this.#add(trial, finish, measured.targets, requests.length, rate === undefined ? {} : { rate });
     }
@@ -215,7 +217,7 @@ class Runner {
       trial,
       new Map(contenders.map((name) => [name, all])),
       rounds,
-      (decodeMs) => this.#targets(decodeMs, true),
+      (decodeMs) => this.#targets(decodeMs, 'open'),
     );
     const { targets } = closed;
     const searches = closed.finishes.flatMap(({ name, rounds, error }) => {
@@ -271,11 +273,11 @@ class Runner {
     return { finishes, targets: targetsOf(median(decodes)) };
   }
 
-  #targets(decodeMs: number, open: boolean): Targets {
+  #targets(decodeMs: number, loop: RelayResult['loop']): Targets {
     const { values } = this.#setup;
     return {
-      ttftMs: values['ttft-ms'] ?? (open ? GOOD_TTFT * decodeMs : Infinity),
-      itlMs: values['itl-ms'] ?? GOOD_ITL * decodeMs,
+      ttftMs: values['ttft-ms'] ?? GOOD_TTFT[loop] * decodeMs,
+      itlMs: values['itl-ms'] ?? GOOD_ITL[loop] * decodeMs,
     };
   }
 
