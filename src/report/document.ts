@@ -9,7 +9,7 @@ import { embedJson, type Html, html, Html as Markup } from './html.ts';
 import { kernelSection } from './kernels.ts';
 import { hasMemory, memorySection } from './memory.ts';
 import { agreementSection, peerSection } from './peers.ts';
-import { capacitySection, finishSection, idleSection, latencySection, settings, speedups, throughputSection } from './relay.ts';
+import { capacitySection, finishSection, hasSizes, idleSection, latencySection, settings, speedups, throughputSection } from './relay.ts';
 import { scaleSection } from './scale.ts';
 import { hasTimeline, timelineSection } from './timeline.ts';
 
@@ -105,18 +105,18 @@ function sectionsOf(evidence: Evidence, figures: Figures, ratios: readonly Speed
   const ofRelay = settings(relay);
   const closed = ofRelay.some((setting) => setting.closed.length > 0);
   const open = ofRelay.some((setting) => setting.open.length > 0);
-  const ours = 'baton bench relay --out relay.json';
+  const ours = (flag: string) => `baton bench relay --${flag} --out ${flag}.json`;
   const section = (id: string, title: string, command: string, there: boolean, make: () => Html): Section => {
     return { id, title, command, content: there ? make() : undefined };
   };
   return [
-    section('timeline', 'Rows over time', `${ours} --timeline`, hasTimeline(relay), () => timelineSection(relay, figures)),
-    section('finish', 'Time to finish', ours, closed, () => finishSection(ofRelay, figures)),
-    section('throughput', 'Throughput by batch size', ours, closed, () => throughputSection(ofRelay, figures)),
-    section('idle', 'Idle computation', ours, relay.length > 0, () => idleSection(ofRelay, figures)),
-    section('memory', 'Memory', `${ours} --memory`, hasMemory(relay), () => memorySection(relay, figures)),
-    section('latency', 'Latency', ours, relay.length > 0, () => latencySection(ofRelay, figures)),
-    section('capacity', 'Capacity', `${ours} --rates 2,4,8`, open, () => capacitySection(ofRelay, figures)),
+    section('timeline', 'Rows over time', ours('timelines'), hasTimeline(relay), () => timelineSection(relay, figures)),
+    section('finish', 'Time to finish', ours('tables'), closed, () => finishSection(ofRelay, figures)),
+    section('throughput', 'Throughput by batch size', ours('tables'), hasSizes(ofRelay), () => throughputSection(ofRelay, figures)),
+    section('idle', 'Idle computation', ours('tables'), relay.length > 0, () => idleSection(ofRelay, figures)),
+    section('memory', 'Memory', ours('memory'), hasMemory(relay), () => memorySection(relay, figures)),
+    section('latency', 'Latency', ours('tables'), relay.length > 0, () => latencySection(ofRelay, figures)),
+    section('capacity', 'Capacity', ours('capacity'), open, () => capacitySection(ofRelay, figures)),
     section('peers', 'Other engines', 'baton bench peers --out peers.json', peers.length > 0, () => peerSection(peers, figures)),
     section('agreement', 'The same function', 'baton bench peers --out peers.json', agreement.length > 0, () => {
       return agreementSection(agreement);
@@ -125,7 +125,7 @@ function sectionsOf(evidence: Evidence, figures: Figures, ratios: readonly Speed
       return kernelSection(kernels, figures);
     }),
     section('scale', 'Scale', 'baton bench scale --out scale.json', scale.length > 0, () => scaleSection(scale, figures)),
-    section('saving', 'What it would save', ours, ratios.length > 0, calculatorSection),
+    section('saving', 'What it would save', ours('tables'), ratios.length > 0, calculatorSection),
   ];
 }
 

@@ -4,6 +4,7 @@ import { basename } from 'node:path';
 import type { BenchRecord } from '../bench/record.ts';
 import type {
   AgreementResult,
+  Capacity,
   IdleShares,
   KernelResult,
   MemoryCurve,
@@ -15,7 +16,7 @@ import type {
 } from '../bench/results.ts';
 import type { Spread } from '../bench/statistics.ts';
 import { UsageError } from '../flags.ts';
-import { list, number, object, oneOf, optional, type Shape, text, wrong } from './shape.ts';
+import { list, nullable, number, object, oneOf, optional, type Shape, text, wrong } from './shape.ts';
 
 /** Where a figure comes from. */
 export interface Source extends Omit<BenchRecord, 'results'> {
@@ -43,8 +44,11 @@ export interface Evidence {
 const spread = object<Spread>({ median: number, least: number, most: number });
 const quantiles = object<Quantiles>({ mean: number, p50: number, p90: number, p99: number });
 const numbers = list(number);
-/** What has no measured ceiling has no share of it. */
-const share: Shape<number | null> = (value, where) => (value === null ? null : number(value, where));
+const capacity = object<Capacity>({
+  requestsPerSecond: number,
+  share: number,
+  probes: list(object({ rate: number, attainment: number })),
+});
 
 const memory: Shape<MemoryCurve> = (value, where) => {
   const curve = object<MemoryCurve>({ ms: numbers, used: numbers, padding: numbers, free: numbers })(value, where);
@@ -74,7 +78,8 @@ const relay = object<RelayResult>({
   seconds: spread,
   requestsPerSecond: spread,
   goodPerSecond: spread,
-  targets: object({ ttftMs: number, itlMs: number }),
+  attainment: spread,
+  targets: object({ ttftMs: nullable, itlMs: number }),
   tokensPerSecond: spread,
   ttft: quantiles,
   itl: quantiles,
@@ -90,6 +95,7 @@ const relay = object<RelayResult>({
   peakSlots: number,
   steps: number,
   preemptions: number,
+  capacity: optional(capacity),
   memory: optional(memory),
   timeline: optional(timeline),
   error: optional(text),
@@ -102,8 +108,13 @@ const kernel = object<KernelResult>({
   microseconds: number,
   gigabytesPerSecond: number,
   gigaflopsPerSecond: number,
-  bandwidthShare: share,
-  computeShare: share,
+  bandwidthShare: nullable,
+  computeShare: nullable,
+  type: optional(text),
+  line: optional(text),
+  against: optional(text),
+  x: optional(number),
+  ratioToLibrary: optional(number),
 });
 
 const peer = object<PeerResult>({

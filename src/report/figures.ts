@@ -28,8 +28,14 @@ export function cite(source: Source): Html {
 const POLICIES = ['relay', 'orca', 'baton-pd', 'baton', 'static'];
 
 export function byPolicy(a: string, b: string): number {
-  const place = (name: string) => (POLICIES.includes(name) ? POLICIES.indexOf(name) : POLICIES.length);
-  return place(a) - place(b);
+  return placeOf(a) - placeOf(b);
+}
+
+/** What is relay but for something stands behind it. */
+function placeOf(name: string): number {
+  const place = POLICIES.indexOf(name);
+  if (place >= 0) return place;
+  return name.startsWith('relay-') ? 0.5 : POLICIES.length;
 }
 
 /** The accent for one, a grey for every other. */

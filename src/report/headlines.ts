@@ -2,10 +2,10 @@
 import { combine } from './calculator.ts';
 import type { Evidence, Source } from './evidence.ts';
 import { unique } from './figures.ts';
-import { count, figure, percent, plain, range, times } from './format.ts';
+import { count, figure, percent, range, times } from './format.ts';
 import { bestByOp, bestShare } from './kernels.ts';
 import { peerRatios } from './peers.ts';
-import { capacity, ratioOf, type Setting } from './relay.ts';
+import { capacityOf, ratioOf, type Setting } from './relay.ts';
 
 export interface Headline {
   readonly value: string;
@@ -20,11 +20,13 @@ const USUAL_CONCURRENCY = 16;
 
 /** The first three of those that the files have figures for, most telling first. */
 export function headlines(evidence: Evidence, settings: readonly Setting[]): Headline[] {
+  const largest = settings.toSorted((a, b) => b.closed.length - a.closed.length);
+  const first = (make: (setting: Setting) => Headline | undefined) => largest.map(make).find((one) => one !== undefined);
   const found = [
-    ...settings.slice(0, 1).map(finishHeadline),
+    first(finishHeadline),
     peerHeadline(evidence),
-    ...settings.slice(0, 1).map(idleHeadline),
-    ...settings.slice(0, 1).map(capacityHeadline),
+    first(idleHeadline),
+    first(capacityHeadline),
     agreementHeadline(evidence),
     kernelHeadline(evidence),
   ];
@@ -88,13 +90,13 @@ function capacityHeadline({ source, model, open }: Setting): Headline | undefine
   const one = open.find(({ contender }) => contender === 'relay');
   if (one === undefined) return undefined;
   const of = (name: string) =>
-    capacity(open.filter(({ contender, workload, rows }) => contender === name && workload === one.workload && rows === one.rows));
+    capacityOf(open.filter(({ contender, workload, rows }) => contender === name && workload === one.workload && rows === one.rows));
   const [ours, theirs] = [of('relay'), of('static')];
   if (ours === 0) return undefined;
   return {
-    value: `${plain(ours)}/s`,
+    value: `${figure(ours)}/s`,
     claim: 'requests served within their targets, nine of ten',
-    detail: `${model}, ${one.workload}, ${count(one.rows, 'row')}${theirs > 0 ? `; static ${plain(theirs)}/s` : ''}`,
+    detail: `${model}, ${one.workload}, ${count(one.rows, 'row')}${theirs > 0 ? `; static ${figure(theirs)}/s` : ''}`,
     source,
   };
 }

@@ -98,10 +98,8 @@ export function peerSection(measured: readonly Measured<PeerResult>[], figures: 
       );
     });
     const versions = unique(results.map(({ contender, version, threads }) => `${contender} ${version}, ${count(threads, 'thread')}`));
-    const { requests, promptTokens, outputTokens } = results[0]!;
     return html`<h3>${source.machine} ${cite(source)}</h3>
-${grid(panels, html`${count(requests, 'request')} at the first point, ${figure(promptTokens)} prompt and ${figure(outputTokens)}
-output tokens in all. ${versions.join('; ')}. ${cite(source)}`, lineKey(colours))}
+${grid(panels, html`Tokens of prompts and answers. ${versions.join('; ')}. ${cite(source)}`, lineKey(colours))}
 ${tables}${failures([{ source, results }])}`;
   });
   return html`<p>The same weights, prompts and sampling, in one run, taking turns. Each peer at its best settings: the ratio is

@@ -49,8 +49,23 @@ function policyTones(results: readonly RelayResult[]): ReadonlyMap<string, Tone>
   return tones(contendersOf(results), (name) => name === 'relay');
 }
 
-function heading({ source, model }: Setting, what: string): Html {
-  return html`<h3>${model}${what} ${cite(source)}</h3>`;
+/** The setting with the most results is shown, those of other files on the same model can be opened. */
+function arrange(settings: readonly Setting[], what: (setting: Setting) => string, show: (setting: Setting) => Html): Html[] {
+  const size = ({ closed, open }: Setting) => closed.length + open.length;
+  return groupBy(settings, ({ model }) => model).flatMap((ofModel) =>
+    ofModel
+      .toSorted((a, b) => size(b) - size(a))
+      .map((setting, i) => {
+        const { source, model } = setting;
+        const title = `${model}${what(setting)}`;
+        if (i > 0) return details(`${title}, from ${source.file}`, show(setting));
+        return html`<h3>${title} ${cite(source)}</h3>${show(setting)}`;
+      }),
+  );
+}
+
+function rowsText({ rows }: Setting): string {
+  return `, ${count(rows, 'row')}`;
 }
 
 /** Relay against every other contender of the same run, by rows and workload; the usual number of rows first. */
@@ -75,8 +90,8 @@ export function ratioOf(ours: Range, theirs: Range): Range {
 }
 
 export function finishSection(settings: readonly Setting[], figures: Figures): Html {
-  const parts = settings.filter(({ closed }) => closed.length > 0).map((setting) => {
-    const { closed, rows, source } = setting;
+  const there = settings.filter(({ closed }) => closed.length > 0);
+  const parts = arrange(there, rowsText, ({ closed, rows, source }) => {
     const results = closed.filter((result) => result.rows === rows);
     const colours = policyTones(results);
     const workloads = groupBy(results, ({ workload }) => workload);
@@ -99,8 +114,7 @@ export function finishSection(settings: readonly Setting[], figures: Figures): H
         const ratio = relay === undefined || name === 'relay' ? html`` : html` <small>${times(median / relay.seconds.median)}</small>`;
         return html`<span title="${range(least, most, seconds)}">${figure(median)}</span>${ratio}`;
       });
-    return html`${heading(setting, `, ${count(rows, 'row')}`)}
-${grid(panels, html`Until the last request has ended; bars are medians, whiskers the least and most of all rounds. Each
+    return html`${grid(panels, html`Until the last request has ended; bars are medians, whiskers the least and most of all rounds. Each
 workload has a scale of its own. ${cite(source)}`)}
 ${table(
   'Seconds to finish; small: how many times as long as relay took',
@@ -112,12 +126,23 @@ ${table(
 charged. The paper’s table 1.</p>${parts}${failures(settings.map(({ source, closed }) => ({ source, results: closed })))}`;
 }
 
+/** Workloads that were measured at several numbers of rows. */
+function bySizes({ closed }: Setting): RelayResult[][] {
+  const workloads = groupBy(closed, ({ workload }) => workload);
+  return workloads.filter((group) => unique(group.map(({ rows }) => rows)).length > 1);
+}
+
+export function hasSizes(settings: readonly Setting[]): boolean {
+  return settings.some((setting) => bySizes(setting).length > 0);
+}
+
 export function throughputSection(settings: readonly Setting[], figures: Figures): Html {
-  const parts = settings.filter(({ closed }) => closed.length > 0).map((setting) => {
-    const { closed, source } = setting;
-    const colours = policyTones(closed);
-    const sizes = unique(closed.map(({ rows }) => rows)).toSorted((a, b) => a - b);
-    const workloads = groupBy(closed, ({ workload }) => workload);
+  const there = settings.filter((setting) => bySizes(setting).length > 0);
+  const parts = arrange(there, () => '', (setting) => {
+    const { source } = setting;
+    const workloads = bySizes(setting);
+    const colours = policyTones(workloads.flat());
+    const sizes = unique(workloads.flat().map(({ rows }) => rows)).toSorted((a, b) => a - b);
     const panels = workloads.map((group) => {
       const lines = contendersOf(group).map((name): Line => {
         const points = group
@@ -148,38 +173,49 @@ export function throughputSection(settings: readonly Setting[], figures: Figures
       const made = table(`Generated tokens/s by rows: ${title}`, ['policy', ...sizes.map(String)], rows);
       return i === 0 ? made : details(`Numbers of ${title}`, made);
     });
-    return html`${heading(setting, '')}
-${grid(panels, html`Generated tokens/s against rows, the most requests that decode together. Medians; thin lines: least
+    return html`${grid(panels, html`Generated tokens/s against rows, the most requests that decode together. Medians; thin lines: least
 and most. ${cite(source)}`, lineKey(colours))}${tables}`;
   });
   return html`<p>More rows read the weights once for more requests: how much of that reaches the reader depends on how many
 rows do work that somebody needs. The paper’s table 2.</p>${parts}`;
 }
 
-/** Requests that met both targets, of all. */
-function attainment({ goodPerSecond, requestsPerSecond }: RelayResult): number {
-  return goodPerSecond.median / requestsPerSecond.median;
+/** Rates of arrivals, and what share of requests met both targets, of one contender; ascending. */
+function probesOf(results: readonly RelayResult[]): { readonly rate: number; readonly attainment: Range }[] {
+  return results
+    .flatMap(({ rate = NaN, attainment, capacity }) => {
+      if (capacity === undefined) return [{ rate, attainment }];
+      return capacity.probes.map(({ rate, attainment: one }) => ({ rate, attainment: { median: one, least: one, most: one } }));
+    })
+    .toSorted((a, b) => a.rate - b.rate);
 }
 
 /** The highest rate up to which every rate measured met the targets for 90 % of requests; 0 where none did. */
-export function capacity(results: readonly RelayResult[]): number {
-  const sorted = results.toSorted((a, b) => (a.rate ?? 0) - (b.rate ?? 0));
-  const missed = sorted.findIndex((result) => !(attainment(result) >= ATTAINMENT));
-  return sorted.slice(0, missed < 0 ? sorted.length : missed).at(-1)?.rate ?? 0;
+export function capacityOf(results: readonly RelayResult[]): number {
+  const found = results.find(({ capacity }) => capacity !== undefined)?.capacity;
+  if (found !== undefined) return found.requestsPerSecond;
+  const probes = probesOf(results);
+  const missed = probes.findIndex(({ attainment }) => !(attainment.median >= ATTAINMENT));
+  return probes.slice(0, missed < 0 ? probes.length : missed).at(-1)?.rate ?? 0;
+}
+
+function targetText({ targets: { ttftMs, itlMs } }: RelayResult): string {
+  const first = ttftMs === null ? 'none for the first token' : `${figure(ttftMs)} ms to the first token`;
+  return `${first}, ${figure(itlMs)} ms between tokens`;
 }
 
 export function capacitySection(settings: readonly Setting[], figures: Figures): Html {
-  const parts = settings.filter(({ open }) => open.length > 0).map((setting) => {
-    const { open, source } = setting;
+  const there = settings.filter(({ open }) => open.length > 0);
+  const parts = arrange(there, () => '', ({ open, source }) => {
     const colours = policyTones(open);
     const groups = groupBy(open, ({ workload, rows }) => `${workload} ${rows}`);
     const title = ({ workload, rows }: RelayResult) => `${workload}, ${count(rows, 'row')}`;
     const panels = groups.map((group) => {
       const lines = contendersOf(group).map((name): Line => {
-        const points = group
-          .filter(({ contender }) => contender === name)
-          .toSorted((a, b) => (a.rate ?? 0) - (b.rate ?? 0))
-          .map(({ rate, goodPerSecond: { median, least, most } }): Point => ({ x: rate ?? NaN, y: median, least, most }));
+        const points = probesOf(group.filter(({ contender }) => contender === name)).map(({ rate, attainment }): Point => {
+          const { median, least, most } = attainment;
+          return { x: rate, y: rate * median, least: rate * least, most: rate * most };
+        });
         return { name, tone: colours.get(name)!, points };
       });
       const chart: Chart = {
@@ -190,30 +226,33 @@ export function capacitySection(settings: readonly Setting[], figures: Figures):
         lines,
         diagonal: 'all',
       };
-      const { ttftMs, itlMs } = group[0]!.targets;
-      const targets = `TTFT ${plain(ttftMs)} ms, ITL ${plain(itlMs)} ms`;
-      return figures.place(chart, `Requests/s within targets (${targets}) against arrivals, ${chart.title}`);
+      return figures.place(chart, `Requests/s within targets (${targetText(group[0]!)}) against arrivals, ${chart.title}`);
     });
     const contenders = contendersOf(open);
     const cells = (name: string) =>
       groups.map((group) => {
         const own = group.filter(({ contender }) => contender === name);
         if (own.length === 0) return '–';
-        const most = capacity(own);
-        return most === 0 ? `< ${plain(Math.min(...own.map(({ rate }) => rate ?? NaN)))}` : plain(most);
+        const most = capacityOf(own);
+        return most === 0 ? `< ${figure(probesOf(own)[0]?.rate ?? NaN)}` : figure(most);
       });
-    const targets = unique(open.map(({ targets: { ttftMs, itlMs } }) => `${plain(ttftMs)} ms and ${plain(itlMs)} ms`));
-    return html`${heading(setting, '')}
-${grid(panels, html`Targets for the first token and between tokens: ${listing(targets)}. Grey diagonal: every request that
-arrives meets them. ${cite(source)}`, lineKey(colours))}
+    const targets = unique(groups.map((group) => `${title(group[0]!)}: ${targetText(group[0]!)}`));
+    return html`${grid(panels, html`Targets: ${targets.join('; ')}. Grey diagonal: every request that arrives meets them.
+${cite(source)}`, lineKey(colours))}
 ${table(
-  `Capacity: the highest rate measured, requests/s, at which at least ${plain(100 * ATTAINMENT)} % met both targets, as at every lower rate`,
+  `Capacity: the highest rate, in requests/s, at which at least ${plain(100 * ATTAINMENT)} % met both targets`,
   ['policy', ...groups.map((group) => title(group[0]!))],
   contenders.map((name) => [name, ...cells(name)]),
 )}`;
   });
   return html`<p>Requests arrive by themselves, and nobody waits for the machine to be free. A request counts if both its first
 token and the tokens after it came in time.</p>${parts}`;
+}
+
+/** What of a trial is the same for all its contenders; those whose capacity was looked for end at a rate each. */
+function trialOf({ workload, loop, rate, capacity }: RelayResult): string {
+  if (loop === 'closed') return `${workload}, all at once`;
+  return `${workload}, ${capacity === undefined ? `${plain(rate ?? NaN)} requests/s` : 'each at its capacity'}`;
 }
 
 const METRICS = [
@@ -223,18 +262,13 @@ const METRICS = [
 ] as const;
 
 export function latencySection(settings: readonly Setting[], figures: Figures): Html {
-  const parts = settings.map((setting) => {
-    const { closed, open, rows, source } = setting;
-    const groups = groupBy(
-      [...open, ...closed].filter((result) => result.rows === rows),
-      ({ workload, loop, rate }) => `${workload} ${loop} ${rate}`,
-    );
+  const parts = arrange(settings, rowsText, ({ closed, open, rows, source }) => {
+    const groups = groupBy([...open, ...closed].filter((result) => result.rows === rows), trialOf);
     // Arrivals are nearer to life than a heap of requests, and the middle rate nearer than an idle or a drowned machine.
     const opened = Math.max(0, groups.filter((group) => group[0]!.loop === 'open').length - 1) >> 1;
     const chosen = groups.splice(opened, 1);
     const shown = [...chosen, ...groups].map((group, i) => {
-      const { workload, loop, rate } = group[0]!;
-      const title = `${workload}, ${loop === 'open' ? `${plain(rate ?? NaN)} requests/s` : 'all at once'}`;
+      const title = trialOf(group[0]!);
       const colours = policyTones(group);
       const panels = METRICS.map(([metric, name]) => {
         const rows = group.map((result) => {
@@ -258,7 +292,7 @@ ${table(
 )}`;
       return i === 0 ? html`<p class="what">${title}</p>${content}` : details(title, content);
     });
-    return html`${heading(setting, `, ${count(rows, 'row')}`)}${shown}`;
+    return html`${shown}`;
   });
   return html`<p>What a reader notices: how long until the answer begins, and how evenly it comes.</p>${parts}`;
 }
@@ -271,11 +305,9 @@ export const IDLE_KINDS: readonly (readonly [IdleKind, string])[] = [
 ];
 
 export function idleSection(settings: readonly Setting[], figures: Figures): Html {
-  const parts = settings.map((setting) => {
-    const { closed, open, source } = setting;
-    const pool = (closed.length > 0 ? closed : open).filter(({ rows }) => rows === setting.rows);
-    const groups = groupBy(pool, ({ workload, rate }) => `${workload} ${rate}`);
-    const title = ({ workload, rate }: RelayResult) => (rate === undefined ? workload : `${workload}, ${plain(rate)} requests/s`);
+  const parts = arrange(settings, rowsText, ({ closed, open, rows: usual, source }) => {
+    const groups = groupBy((closed.length > 0 ? closed : open).filter(({ rows }) => rows === usual), trialOf);
+    const title = (result: RelayResult) => (result.loop === 'closed' ? result.workload : trialOf(result));
     const panels = groups.map((group) => {
       const rows = group.map(({ contender, idle: { dead, pad, empty, stall } }) => ({
         name: contender,
@@ -290,8 +322,7 @@ export function idleSection(settings: readonly Setting[], figures: Figures): Htm
         ...[idle.share, idle.dead, idle.pad, idle.empty, idle.stall].map(percent),
       ]),
     );
-    return html`${heading(setting, `, ${count(setting.rows, 'row')}`)}
-${grid(panels, html`Shares of all row-time while somebody waited. ${cite(source)}`, swatchKey(IDLE_KINDS))}
+    return html`${grid(panels, html`Shares of all row-time while somebody waited. ${cite(source)}`, swatchKey(IDLE_KINDS))}
 ${details('Numbers', table('Idle share of row-time, and its kinds', ['policy', 'idle', 'dead', 'padding', 'empty', 'stall'], rows))}`;
   });
   return html`<p>Row-time in which nothing was computed that any request needed: the paper’s subject, split so that nothing

@@ -9,6 +9,9 @@ export const number: Shape<number> = (value, where) => {
   return typeof value === 'number' ? value : wrong(where, 'a number', value);
 };
 
+/** Where null means that there is none. */
+export const nullable: Shape<number | null> = (value, where) => (value === null ? null : number(value, where));
+
 export const text: Shape<string> = (value, where) => (typeof value === 'string' ? value : wrong(where, 'a text', value));
 
 export function oneOf<const Name extends string>(...names: readonly Name[]): Shape<Name> {

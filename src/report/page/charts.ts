@@ -246,7 +246,7 @@ function roofline({ gigabytesPerSecond, gigaflopsPerSecond, points }: Of<'roofli
     marginTop: 26,
     marginBottom: 38,
     x: across.form,
-    y: up.form,
+    y: { ...up.form, domain: [0.7 * lowest, 1.6 * gigaflopsPerSecond] },
     marks: [
       gridY({ ticks: up.ticks }),
       lineY(roof, { x: 'x', y: 'y', stroke: 'var(--ink)', strokeWidth: 1.6 }),

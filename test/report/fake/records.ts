@@ -111,6 +111,7 @@ function relayResult(contender: string, workload: string, rows: number, rate?: n
     seconds: around(seconds),
     requestsPerSecond: around(perSecond),
     goodPerSecond: around(perSecond * attained),
+    attainment: around(attained, 0.02),
     targets: { ttftMs: 500, itlMs: 25 },
     tokensPerSecond: around((tokens / requests) * perSecond),
     ttft: quantiles(seconds * 80),
@@ -141,7 +142,7 @@ export function relayRecord(): BenchRecord<RelayResult> {
   const open = (['chat'] as const).flatMap((workload) =>
     RATES.flatMap((rate) => CONTENDERS.map((name) => relayResult(name, workload, 16, rate))),
   );
-  return { ...ORIGIN, experiment: 'relay', command: 'baton bench relay --timeline --out relay.json', results: [...closed, ...open] };
+  return { ...ORIGIN, experiment: 'relay', command: 'baton bench relay --timelines --out relay.json', results: [...closed, ...open] };
 }
 
 export function kernelRecord(): BenchRecord<KernelResult> {
@@ -163,6 +164,10 @@ export function kernelRecord(): BenchRecord<KernelResult> {
           gigaflopsPerSecond,
           bandwidthShare: gigabytesPerSecond / bandwidth,
           computeShare: op === 'embed' ? null : gigaflopsPerSecond / peak,
+          type: 'bf16',
+          line: 'width 576',
+          against: 'rows',
+          x: [1, 16, 64][i]!,
         };
       }),
     ),
