@@ -17,14 +17,14 @@ export function scaleSection(measured: readonly Measured<ScaleResult>[], figures
   const parts = measured.map(({ source, results }) => {
     const grids = groupBy(results, ({ line }) => line).map((ofLine) => {
       const { title, x } = LINES[ofLine[0]!.line];
-      const names = unique(ofLine.map(({ label }) => split(label).name));
+      const names = unique(ofLine.map((one) => split(one).name));
       const colours = tones(names, (name) => name === 'relay' || names.length === 1);
-      const panels = groupBy(ofLine, ({ label, unit }) => `${split(label).what} ${unit}`).map((group) => {
+      const panels = groupBy(ofLine, (one) => `${split(one).what} ${one.unit}`).map((group) => {
         const lines = groupBy(group, ({ label }) => label).map((points) => lineOf(points, colours));
-        const { label, unit } = group[0]!;
+        const [{ unit }, { what }] = [group[0]!, split(group[0]!)];
         const chart: Chart = {
           kind: 'lines',
-          title: split(label).what || title,
+          title: what || title,
           x: { label: x, scale: scaleOf(group.map((one) => one.x)) },
           y: { label: unit, scale: scaleOf(group.flatMap(({ y: { least, most } }) => [least, most])) },
           lines,
@@ -47,14 +47,15 @@ ${grid(panels, html`Medians; thin lines: least and most. ${cite(source)}`, key)}
   return html`<p>What grows with what. On axes that multiply, a straight line is a power, and a level one costs nothing.</p>${parts}`;
 }
 
-/** "relay, slots moved": who, and what of it. */
-function split(label: string): { readonly name: string; readonly what: string } {
+/** "relay, slots moved": who, and what of it; one chart for each of these. Lines of contexts differ in who alone. */
+function split({ line, label }: ScaleResult): { readonly name: string; readonly what: string } {
+  if (line === 'context') return { name: label, what: '' };
   const [name = '', ...rest] = label.split(', ');
   return { name, what: rest.join(', ') };
 }
 
 function lineOf(results: readonly ScaleResult[], colours: ReadonlyMap<string, Tone>): Line {
-  const { name } = split(results[0]!.label);
+  const { name } = split(results[0]!);
   const points = results.map(({ x, y: { median, least, most } }): Point => ({ x, y: median, least, most }));
   return { name, tone: colours.get(name)!, points: points.toSorted((a, b) => a.x - b.x) };
 }
