@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { loadAddon } from '../addon.ts';
 
 /** A file of results: what was measured, when, where, and how to do it again. */
@@ -39,8 +39,20 @@ export function record<Result>({ experiment, command, seed, results }: Experimen
   };
 }
 
-/** Writes a record as JSON, its folder too. */
+/** Writes a record as JSON, its folder too. Lists of numbers take one line: some are as long as a run has steps. */
 export function writeRecord(file: string, made: BenchRecord): void {
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify(made, null, 1)}\n`);
+  const text = JSON.stringify(made, null, 1).replace(/\[[\s\d.,e+-]*\]/g, (list) => list.replace(/\n\s*/g, ''));
+  writeFileSync(file, `${text}\n`);
+}
+
+/** What a script of bench/ found, where it was told to keep it. The script is named by the process's own arguments. */
+export function writeScriptRecord(file: string | undefined, results: readonly object[]): void {
+  if (file !== undefined) writeRecord(file, record({ ...thisScript(), results }));
+}
+
+export function thisScript(): { readonly experiment: string; readonly command: string } {
+  const [, path = '', ...args] = process.argv;
+  const experiment = basename(path, '.ts');
+  return { experiment, command: ['npm run bench --', experiment, ...args].join(' ') };
 }
