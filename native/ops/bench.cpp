@@ -20,8 +20,7 @@ namespace baton::ops {
 namespace {
 
 constexpr double kLeastSeconds = 0.02;  // of one timing, so that no clock is too coarse
-constexpr int32_t kRepeats = 7;
-constexpr int32_t kMostCopies = 256;  // of operands and weights, which take turns so that no cache holds them
+constexpr int32_t kMostCopies = 256;    // of operands and weights, which take turns so that no cache holds them
 constexpr double kMostSeconds = 0.2;  // of all copies once, at the ceilings: what takes longer does not wait for memory
 constexpr int32_t kMostCalls = 2048;  // of one timing: a device may record them all before it begins
 
@@ -66,6 +65,7 @@ class Bench;
 struct Timer {
   const Device& device;
   const uint64_t seed;
+  const int32_t repeats;
   double least_seconds = 0;  // of the case at hand
   // Of the product timed last: cases that differ in tokens only share their matrices.
   std::string weights = {};
@@ -79,6 +79,7 @@ class Bench {
       : one(one),
         device(timer.device),
         least_seconds(timer.least_seconds),
+        repeats(timer.repeats),
         random(timer.seed, one.name),
         backend(device.open(options_of(one, room))),
         answers(room.rows) {}
@@ -86,6 +87,7 @@ class Bench {
   Case one;
   const Device& device;
   double least_seconds;  // of a call
+  int32_t repeats;
   Random random;
   std::unique_ptr<Backend> backend;
   Answers answers;
@@ -156,7 +158,7 @@ class Bench {
     const int32_t passes = int32_t(std::clamp(std::ceil(kLeastSeconds / std::max(once, 1e-9)), 1.0, most));
     std::vector<std::function<void()>> contenders = {calls(passes, false)};
     if (compared && library_computes(calls(1, true))) contenders.push_back(calls(passes, true));
-    std::vector<double> times = backend->seconds(contenders, kRepeats);
+    std::vector<double> times = backend->seconds(contenders, repeats);
     for (double& time : times) time /= double(passes) * timed.copies;
     return {times[0], times.size() > 1 ? times[1] : NAN};
   }
@@ -177,7 +179,7 @@ class Bench {
   double seconds_by_host(const Timed& timed) {
     std::vector<double> times;
     int32_t calls = 1;
-    while (int32_t(times.size()) < kRepeats) {
+    while (int32_t(times.size()) < repeats) {
       backend->sync();
       const double begin = now();
       for (int32_t i = 0; i < calls; i++) timed.call(i % timed.copies);
@@ -190,8 +192,8 @@ class Bench {
         times.push_back(seconds / calls);
       }
     }
-    std::nth_element(times.begin(), times.begin() + kRepeats / 2, times.end());
-    return times[kRepeats / 2];
+    std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+    return times[size_t(repeats / 2)];
   }
 };
 
@@ -413,13 +415,16 @@ Time* time_of(const std::string& op) {
   return times.at(op);
 }
 
+// NaN where nothing is known that could be shared.
+double share_of(double least, Seconds seconds) { return least > 0 ? least / seconds.ours : NAN; }
+
 struct Result {
   std::string op;
   const Case& one;
   Seconds seconds;
   Least least;
 
-  double share() const { return least.seconds() > 0 ? least.seconds() / seconds.ours : NAN; }
+  double share() const { return share_of(least.seconds(), seconds); }
   const char* ceiling() const { return least.matrix > least.memory ? "matrix" : "memory"; }
 };
 
@@ -459,12 +464,14 @@ void write_json(const BenchOptions& options, const Device& device, const Ceiling
     const auto& [op, one, seconds, bound] = results[i];
     fprintf(file,
             "%s\n    {\"op\": %s, \"case\": %s, \"device\": %s, \"type\": \"%s\", \"microseconds\": %.6g, "
-            "\"gigabytesPerSecond\": %.6g, \"gigaflopsPerSecond\": %.6g, \"shareOfCeiling\": %s, "
-            "\"ceiling\": \"%s\", \"libraryMicroseconds\": %s, \"ratioToLibrary\": %s",
+            "\"gigabytesPerSecond\": %.6g, \"gigaflopsPerSecond\": %.6g, \"bandwidthShare\": %s, \"computeShare\": %s, "
+            "\"shareOfCeiling\": %s, \"ceiling\": \"%s\", \"libraryMicroseconds\": %s, \"ratioToLibrary\": %s",
             i == 0 ? "" : ",", quoted(op).c_str(), quoted(one.name).c_str(), quoted(device.name).c_str(),
             name_of(type_of(op, one)), seconds.ours * 1e6, one.bytes / seconds.ours / 1e9,
-            one.operations / seconds.ours / 1e9, shown("%.4f", results[i].share()).c_str(), results[i].ceiling(),
-            shown("%.6g", seconds.library * 1e6).c_str(), shown("%.4f", seconds.ours / seconds.library).c_str());
+            one.operations / seconds.ours / 1e9, shown("%.4f", share_of(bound.memory, seconds)).c_str(),
+            shown("%.4f", share_of(bound.matrix, seconds)).c_str(), shown("%.4f", results[i].share()).c_str(),
+            results[i].ceiling(), shown("%.6g", seconds.library * 1e6).c_str(),
+            shown("%.4f", seconds.ours / seconds.library).c_str());
     if (!one.line.empty()) {
       fprintf(file, ", \"line\": %s, \"against\": \"%s\", \"x\": %.6g", quoted(one.line).c_str(), one.against, one.x);
     }
@@ -506,7 +513,7 @@ void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOpt
   printf("%-18s %-48s %10s %9s %10s  %-18s", "op", "case", "us", "GB/s", "GFLOP/s", "ceiling");
   printf(device.library.empty() ? "\n" : " %10s %8s\n", "library us", "ours / l");
   std::vector<Result> results;
-  Timer timer = {device, options.seed};
+  Timer timer = {device, options.seed, options.repeats};
   int32_t failed = 0, skipped = 0, long_ones = 0;
   for (const OpCases& op : ops) {
     timer.product = nullptr;

@@ -26,6 +26,7 @@ constexpr const char* kUsage =
     "  --case PATTERN     cases whose name is PATTERN; may be given more than once\n"
     "  --quick            small shapes only, as on cuda-emu\n"
     "  --sweep            bench: lines of cases that differ in one thing, instead of single ones\n"
+    "  --repeats N        bench: timings of a case, of which the median counts (default 7)\n"
     "  --call-seconds S   bench: leaves out cases one call of which takes longer at this machine's ceilings\n"
     "  --seed N           of the inputs (default: another one every time)\n"
     "  --schedule ORDER   cuda-emu: forward, reverse or random (default: one after another)\n"
@@ -45,6 +46,7 @@ struct Options {
   uint64_t seed = uint64_t(time(nullptr));
   double seconds = 1e9, call_seconds = 1e9;
   int every = 1;
+  int repeats = 7;
   int threads = 0;
 };
 
@@ -104,6 +106,8 @@ Options parse(int count, char** arguments) {
       options.seconds = number(option, value(), 0, 1e9);
     } else if (option == "--call-seconds") {
       options.call_seconds = number(option, value(), 0, 1e9);
+    } else if (option == "--repeats") {
+      options.repeats = int(number(option, value(), 1, 1000));
     } else if (option == "--every") {
       options.every = int(number(option, value(), 1, 1000));
     } else if (option == "--threads") {
@@ -179,6 +183,7 @@ int run(const Options& options) {
         {.quick = options.quick,
          .sweep = options.sweep,
          .seed = options.seed,
+         .repeats = options.repeats,
          .seconds = options.seconds,
          .call_seconds = options.call_seconds,
          .without_library = reason,

@@ -1,5 +1,6 @@
 import type { Bench } from './bench.ts';
+import { kernels } from './kernels.ts';
 import { relay } from './relay.ts';
 
 /** The experiments by name, in the order in which help lists them. */
-export const BENCHES: Readonly<Record<string, Bench>> = { relay };
+export const BENCHES: Readonly<Record<string, Bench>> = { kernels, relay };

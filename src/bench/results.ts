@@ -98,9 +98,20 @@ export interface KernelResult {
   readonly microseconds: number;
   readonly gigabytesPerSecond: number;
   readonly gigaflopsPerSecond: number;
-  /** Of what the same machine copies, and multiplies, at best, measured in the same run; NaN is written as null. */
+  /**
+   * Of what the same machine reads (where slots move: copies), and multiplies, at best, measured in the same run; null
+   * where there is no such ceiling. Above 1 where a cache holds what is read.
+   */
   readonly bandwidthShare: number | null;
   readonly computeShare: number | null;
+  /** Of what is multiplied: each has a ceiling of its own. f32, bf16, int8 */
+  readonly type?: string;
+  /** Of a sweep: what stays the same, what differs (tokens, rows, positions, …), and the value. */
+  readonly line?: string;
+  readonly against?: string;
+  readonly x?: number;
+  /** Its time over that of a library that computes the same: cuBLASLt, on a GPU. */
+  readonly ratioToLibrary?: number;
 }
 
 /** One engine on the same weights and prompts as the others of its run. */
