@@ -81,7 +81,7 @@ experiment('refuses devices and numbers that are none, and unknown flags', async
   await refuses(['--rounds', '0'], /--rounds: expected an integer from 1 to 1000, got 0/);
   await refuses(['--threads', '1.5'], /--threads: expected an integer/);
   await refuses(['--seed=-1'], /--seed: expected an integer/);
-  await refuses(['--rows', '4'], /unknown option --rows; did you mean/);
+  await refuses(['--round', '4'], /unknown option --round; did you mean --rounds/);
 });
 
 experiment('wants a program that is there', async () => {
