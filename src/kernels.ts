@@ -234,7 +234,7 @@ export function ropeTable(config: Partial<ModelConfig>, context: number): Float3
   return rethrown(() => loadAddon().kernels.ropeTable({ ...TINY, ...config }, context));
 }
 
-/** Seconds to read `bytes` of memory once with `threads` threads, the median of `repeats`: a decode step's ceiling. */
+/** Seconds to read `bytes` of memory once with `threads` threads, the least of `repeats`: a decode step's ceiling. */
 export function readSeconds(bytes: number, threads: number, repeats = 5): number {
   return rethrown(() => loadAddon().kernels.readSeconds(bytes, threads, repeats));
 }

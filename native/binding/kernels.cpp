@@ -399,7 +399,8 @@ Napi::Value peak_operations(const Napi::CallbackInfo& info) {
     const cpu::Isa isa = cpu::parse_isa(read_text(info[0], "isa"));
     const bool int8 = read_boolean(info[1], "int8");
     const int32_t threads = read_integer(info[2], "threads", 1, kMostThreads);
-    return Napi::Number::New(info.Env(), cpu::peak_operations_per_second(isa, int8, threads));
+    return Napi::Number::New(info.Env(),
+                             cpu::peak_operations_per_second(isa, int8 ? WeightType::int8 : WeightType::bf16, threads));
   });
 }
 

@@ -24,6 +24,7 @@ namespace {
 #include "cpu/attention_vector.inl"
 #include "cpu/matmul_vector.inl"
 #include "cpu/norm_vector.inl"
+#include "cpu/peak_vector.inl"
 #include "cpu/sample_vector.inl"
 
 // Rows of int8 up to which AVX-512 VNNI is at least as quick as AMX (same machine, 2026-11).
@@ -33,12 +34,13 @@ constexpr int kFewRows = 2;
 
 #include "cpu/attention_amx.inl"
 #include "cpu/matmul_amx.inl"
+#include "cpu/peak_amx.inl"
 
 }  // namespace
 
 const Kernels& amx_kernels() {
   static const Kernels kernels = {
-      Isa::amx, rms_norm, rope, amx_matmul_kernels(), amx_attention_kernels(), sample_kernels(),
+      Isa::amx, rms_norm, rope, amx_matmul_kernels(), amx_attention_kernels(), sample_kernels(), amx_peak_kernels(),
   };
   return kernels;
 }

@@ -24,13 +24,14 @@ namespace {
 #include "cpu/attention_vector.inl"
 #include "cpu/matmul_vector.inl"
 #include "cpu/norm_vector.inl"
+#include "cpu/peak_vector.inl"
 #include "cpu/sample_vector.inl"
 
 }  // namespace
 
 const Kernels& avx512_kernels() {
   static const Kernels kernels = {
-      Isa::avx512, rms_norm, rope, matmul_kernels(), attention_kernels(), sample_kernels(),
+      Isa::avx512, rms_norm, rope, matmul_kernels(), attention_kernels(), sample_kernels(), peak_kernels(),
   };
   return kernels;
 }

@@ -11,6 +11,15 @@
 
 namespace baton::cpu {
 
+// Multiply-adds of values in registers and nothing else, by the instructions that products of each type of weights are
+// made of: what a product could reach. Answers with the operations done; a multiply and an addition count as two.
+struct PeakKernels {
+  using Peak = int64_t(int64_t rounds);
+  Peak *f32, *bf16, *int8;
+
+  Peak* of(WeightType type) const { return type == WeightType::f32 ? f32 : type == WeightType::bf16 ? bf16 : int8; }
+};
+
 // The inner loops of the CPU backend for one instruction set; the work is split and shared out above them, the same for
 // all. The scalar ones are the definition: plain loops, accumulating in double.
 struct Kernels {
@@ -22,6 +31,7 @@ struct Kernels {
   MatmulKernels matmul;
   AttentionKernels attention;
   SampleKernels sample;
+  PeakKernels peak;
 };
 
 const Kernels& kernels(Isa isa);

@@ -128,9 +128,28 @@ MatmulKernels scalar_matmul_kernels() {
   };
 }
 
+namespace {
+
+// Of doubles, which plain loops sum in.
+int64_t peak(int64_t rounds) {
+  constexpr int kSums = 8;
+  double sums[kSums] = {};
+  double x[kSums];
+  std::fill(x, x + kSums, 0.5);
+  for (int64_t i = 0; i < rounds; i++) {
+    asm volatile("" ::"r"(x) : "memory");  // else x * x would be computed once
+    for (int j = 0; j < kSums; j++) sums[j] += x[j] * x[j];
+  }
+  asm volatile("" ::"r"(sums) : "memory");
+  return rounds * kSums * 2;
+}
+
+}  // namespace
+
 const Kernels& scalar_kernels() {
   static const Kernels kernels = {
-      Isa::scalar, rms_norm, rope, scalar_matmul_kernels(), scalar_attention_kernels(), scalar_sample_kernels(),
+      Isa::scalar,        rms_norm, rope, scalar_matmul_kernels(), scalar_attention_kernels(), scalar_sample_kernels(),
+      {peak, peak, peak},
   };
   return kernels;
 }

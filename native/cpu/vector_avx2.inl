@@ -130,6 +130,9 @@ LANE_OP I16 add_products(I16 sums, I16 quad, I16 weights) {
 LANE_OP I16 without_shift(I16 sums, const int32_t*) { return sums; }
 LANE_OP F16 to_float(I16 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
+LANE_OP void forget(I16& a) { asm volatile("" : "+x"(a.lo), "+x"(a.hi)); }
+LANE_OP void keep(F16 a) { asm volatile("" ::"x"(a.lo), "x"(a.hi)); }
+
 // Registers: 4 rows x 1 vector (two registers) of sums, weights and one broadcast, of 16.
 constexpr int kRowsAtOnce = 4;
 constexpr int kVectors = 1;

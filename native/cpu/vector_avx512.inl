@@ -103,6 +103,10 @@ LANE_OP I16 without_shift(I16 sums, const int32_t* weight_sums) {
 }
 LANE_OP F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 
+// For timing: what the compiler no longer knows the value of, and what it may not leave uncomputed.
+LANE_OP void forget(I16& a) { asm volatile("" : "+v"(a.v)); }
+LANE_OP void keep(F16 a) { asm volatile("" ::"v"(a.v)); }
+
 // Registers: 8 rows x 2 vectors of sums, weights and one broadcast, of 32.
 constexpr int kRowsAtOnce = 8;
 constexpr int kVectors = 2;

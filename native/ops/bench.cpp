@@ -20,8 +20,8 @@ namespace baton::ops {
 namespace {
 
 constexpr double kLeastSeconds = 0.02;  // of one timing, so that no clock is too coarse
-constexpr int32_t kRepeats = 7;
-constexpr int32_t kMostCopies = 256;  // of operands and weights, which take turns so that no cache holds them
+constexpr int32_t kMostCopies = 256;    // of operands and weights, which take turns so that no cache holds them
+constexpr double kMostSeconds = 0.2;  // of all copies once, at the ceilings: what takes longer does not wait for memory
 constexpr int32_t kMostCalls = 2048;  // of one timing: a device may record them all before it begins
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -40,18 +40,54 @@ struct Seconds {
   double library = NAN;  // where it computes that
 };
 
+// Seconds that a case takes at least, by what it moves and by what it computes; 0 where the ceiling is not known.
+struct Least {
+  double memory, matrix;
+
+  double seconds() const { return std::max(memory, matrix); }
+};
+
+// What attention multiplies is of the cache's type.
+WeightType type_of(const std::string& op, const Case& one) {
+  if (!op.starts_with("attention")) return one.type;
+  return one.kv == KvType::bf16 ? WeightType::bf16 : WeightType::f32;
+}
+
+Least least(const std::string& op, const Case& one, const Ceilings& ceilings) {
+  const auto at = [](double work, double per_second) { return per_second > 0 ? work / per_second : 0; };
+  return {at(one.bytes, one.moves.empty() ? ceilings.read_per_second : ceilings.copied_per_second),
+          at(one.operations, ceilings.operations(type_of(op, one)))};
+}
+
+class Bench;
+
+// What times one case after another.
+struct Timer {
+  const Device& device;
+  const uint64_t seed;
+  const int32_t repeats;
+  double least_seconds = 0;  // of the case at hand
+  // Of the product timed last: cases that differ in tokens only share their matrices.
+  std::string weights = {};
+  std::unique_ptr<Bench> product = {};
+};
+
 // One case at a time on a backend of its own.
 class Bench {
  public:
-  Bench(const Device& device, const Case& one, const Room& room, uint64_t seed)
+  Bench(const Timer& timer, const Case& one, const Room& room)
       : one(one),
-        device(device),
-        random(seed, one.name),
+        device(timer.device),
+        least_seconds(timer.least_seconds),
+        repeats(timer.repeats),
+        random(timer.seed, one.name),
         backend(device.open(options_of(one, room))),
         answers(room.rows) {}
 
-  const Case& one;
+  Case one;
   const Device& device;
+  double least_seconds;  // of a call
+  int32_t repeats;
   Random random;
   std::unique_ptr<Backend> backend;
   Answers answers;
@@ -61,10 +97,11 @@ class Bench {
   std::vector<Rows> rows;
   Plan plan;
 
-  // As many as it takes until `bytes` each are more than caches hold.
+  // As many as it takes until `bytes` each are more than caches hold; two of what takes its time for computing.
   int32_t copies(double bytes) const {
-    return int32_t(
-        std::clamp(std::ceil(2 * double(device.cache_bytes) / std::max(bytes, 1.0)), 1.0, double(kMostCopies)));
+    const double cold = std::ceil(2 * double(device.cache_bytes) / std::max(bytes, 1.0));
+    const double quick = std::max(2.0, kMostSeconds / std::max(least_seconds, 1e-9));
+    return int32_t(std::clamp(std::min(cold, quick), 1.0, double(kMostCopies)));
   }
 
   Rows make_rows(int32_t count, int32_t width) {
@@ -121,7 +158,7 @@ class Bench {
     const int32_t passes = int32_t(std::clamp(std::ceil(kLeastSeconds / std::max(once, 1e-9)), 1.0, most));
     std::vector<std::function<void()>> contenders = {calls(passes, false)};
     if (compared && library_computes(calls(1, true))) contenders.push_back(calls(passes, true));
-    std::vector<double> times = backend->seconds(contenders, kRepeats);
+    std::vector<double> times = backend->seconds(contenders, repeats);
     for (double& time : times) time /= double(passes) * timed.copies;
     return {times[0], times.size() > 1 ? times[1] : NAN};
   }
@@ -142,7 +179,7 @@ class Bench {
   double seconds_by_host(const Timed& timed) {
     std::vector<double> times;
     int32_t calls = 1;
-    while (int32_t(times.size()) < kRepeats) {
+    while (int32_t(times.size()) < repeats) {
       backend->sync();
       const double begin = now();
       for (int32_t i = 0; i < calls; i++) timed.call(i % timed.copies);
@@ -155,8 +192,8 @@ class Bench {
         times.push_back(seconds / calls);
       }
     }
-    std::nth_element(times.begin(), times.begin() + kRepeats / 2, times.end());
-    return times[kRepeats / 2];
+    std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+    return times[size_t(repeats / 2)];
   }
 };
 
@@ -177,9 +214,9 @@ int32_t lay_out(const Case& one, Plan& plan) {
   return slots;
 }
 
-Seconds time_embedding(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_embedding(Timer& timer, const Case& one) {
   const int32_t room = std::max(one.tokens, kTile);
-  Bench bench(device, one, {.slots = room, .step_tokens = room, .context = room, .vocabulary = one.outputs}, seed);
+  Bench bench(timer, one, {.slots = room, .step_tokens = room, .context = room, .vocabulary = one.outputs});
   if (one.tokens > 0) bench.plan.runs = {{-1, 0, 0, 0, one.tokens}};
   for (int32_t i = 0; i < one.tokens; i++) bench.plan.tokens.push_back(bench.random.integer(0, one.outputs - 1));
   bench.make_matrices(1, one.outputs, one.inputs, false);
@@ -188,8 +225,8 @@ Seconds time_embedding(const Device& device, const Case& one, uint64_t seed) {
   return bench.seconds({1, [&](int32_t) { bench.backend->embedding(out, *bench.matrices[0]); }});
 }
 
-Seconds time_rows(const Device& device, const Case& one, uint64_t seed, bool norm) {
-  Bench bench(device, one, {}, seed);
+Seconds time_rows(Timer& timer, const Case& one, bool norm) {
+  Bench bench(timer, one, {});
   const int32_t copies = bench.copies(one.bytes);
   const Vector& weight = bench.make_vector(one.inputs);
   for (int32_t i = 0; i < copies; i++) bench.make_operand(std::max(one.tokens, 1), one.inputs);
@@ -203,17 +240,13 @@ Seconds time_rows(const Device& device, const Case& one, uint64_t seed, bool nor
                         }});
 }
 
-Seconds time_rms_norm(const Device& device, const Case& one, uint64_t seed) {
-  return time_rows(device, one, seed, true);
-}
+Seconds time_rms_norm(Timer& timer, const Case& one) { return time_rows(timer, one, true); }
 
-Seconds time_convert(const Device& device, const Case& one, uint64_t seed) {
-  return time_rows(device, one, seed, false);
-}
+Seconds time_convert(Timer& timer, const Case& one) { return time_rows(timer, one, false); }
 
-Seconds time_select_sampled(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_select_sampled(Timer& timer, const Case& one) {
   const Room room = {.slots = one.tokens * kTile, .rows = one.tokens, .step_tokens = one.tokens};
-  Bench bench(device, one, room, seed);
+  Bench bench(timer, one, room);
   for (int32_t i = 0; i < one.tokens; i++) bench.plan.runs.push_back({i, i * kTile, 0, 0, 1});
   bench.plan.tokens.assign(size_t(one.tokens), 0);
   const int32_t copies = bench.copies(one.bytes);
@@ -224,13 +257,26 @@ Seconds time_select_sampled(const Device& device, const Case& one, uint64_t seed
                         }});
 }
 
+// The bench that a product is timed on, with weights of the case's shape. What is made for one number of tokens stays.
+Bench& product_bench(Timer& timer, const Case& one, bool gated) {
+  const std::string weights = std::to_string(one.outputs) + " x " + std::to_string(one.inputs) + " " +
+                              name_of(one.type) + (gated ? " gated" : "");
+  if (timer.product == nullptr || timer.weights != weights) {
+    timer.product = nullptr;  // first, for its memory
+    timer.product = std::make_unique<Bench>(timer, one, Room{});
+    timer.weights = weights;
+    const double outputs = gated ? 2.0 * one.outputs : one.outputs;
+    const double bytes = outputs * one.inputs * bytes_of(one.type);
+    timer.product->make_matrices(timer.product->copies(bytes), int32_t(outputs), one.inputs, gated);
+  }
+  timer.product->one = one;
+  return *timer.product;
+}
+
 // matmul, and matmul_add where `add`; the operand stays, as it does in a step.
-Seconds time_product(const Device& device, const Case& one, uint64_t seed, bool add) {
-  Bench bench(device, one, {}, seed);
-  const int32_t copies = bench.copies(one.bytes);
-  const Operand& x = bench.make_operand(std::max(one.tokens, 1), one.inputs);
-  bench.backend->convert(*bench.operands[0], bench.rows[0].first(one.tokens));
-  bench.make_matrices(copies, one.outputs, one.inputs, false);
+Seconds time_product(Timer& timer, const Case& one, bool add) {
+  Bench& bench = product_bench(timer, one, false);
+  const Operand& x = bench.make_operand(one.tokens, one.inputs);
   const Rows out = bench.make_rows(one.tokens, one.outputs);
   const auto call = [&](int32_t i) {
     if (add) {
@@ -239,26 +285,19 @@ Seconds time_product(const Device& device, const Case& one, uint64_t seed, bool 
       bench.backend->matmul(out, x, *bench.matrices[size_t(i)], nullptr);
     }
   };
-  return bench.seconds({.copies = copies, .call = call, .product = true});
+  return bench.seconds({.copies = int32_t(bench.matrices.size()), .call = call, .product = true});
 }
 
-Seconds time_matmul(const Device& device, const Case& one, uint64_t seed) {
-  return time_product(device, one, seed, false);
-}
+Seconds time_matmul(Timer& timer, const Case& one) { return time_product(timer, one, false); }
 
-Seconds time_matmul_add(const Device& device, const Case& one, uint64_t seed) {
-  return time_product(device, one, seed, true);
-}
+Seconds time_matmul_add(Timer& timer, const Case& one) { return time_product(timer, one, true); }
 
-Seconds time_matmul_swiglu(const Device& device, const Case& one, uint64_t seed) {
-  Bench bench(device, one, {}, seed);
-  const int32_t copies = bench.copies(one.bytes);
-  const Operand& x = bench.make_operand(std::max(one.tokens, 1), one.inputs);
-  bench.backend->convert(*bench.operands[0], bench.rows[0].first(one.tokens));
-  bench.make_matrices(copies, 2 * one.outputs, one.inputs, true);
-  Operand& out = bench.make_operand(std::max(one.tokens, 1), one.outputs);
+Seconds time_matmul_swiglu(Timer& timer, const Case& one) {
+  Bench& bench = product_bench(timer, one, true);
+  const Operand& x = bench.make_operand(one.tokens, one.inputs);
+  Operand& out = bench.make_operand(one.tokens, one.outputs);
   const auto call = [&](int32_t i) { bench.backend->matmul_swiglu(out, x, *bench.matrices[size_t(i)]); };
-  return bench.seconds({.copies = copies, .call = call, .product = true});
+  return bench.seconds({.copies = int32_t(bench.matrices.size()), .call = call, .product = true});
 }
 
 // Writes random keys and values to the first `slots` slots of a layer.
@@ -285,14 +324,14 @@ Room attention_room(const Case& one, int32_t slots) {
 }
 
 // Layers take turns, so that keys and values come from memory.
-Seconds time_attention(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_attention(Timer& timer, const Case& one) {
   Plan plan;
   const int32_t slots = lay_out(one, plan);
   Case asked = one;
   const double layer_bytes = one.bytes;
-  asked.layers = int32_t(std::clamp(std::ceil(2 * double(device.cache_bytes) / layer_bytes), 1.0, 16.0));
+  asked.layers = int32_t(std::clamp(std::ceil(2 * double(timer.device.cache_bytes) / layer_bytes), 1.0, 16.0));
   asked.type = WeightType::bf16;  // what comes next is a product of bf16
-  Bench bench(device, asked, attention_room(one, slots), seed);
+  Bench bench(timer, asked, attention_room(one, slots));
   for (int32_t layer = 0; layer < asked.layers; layer++) fill_layer(bench, slots, layer);
   const int32_t tokens = tokens_of(one);
   const Rows qkv = bench.make_rows(tokens, (one.heads + 2 * one.kv_heads) * one.head_dim);
@@ -302,10 +341,10 @@ Seconds time_attention(const Device& device, const Case& one, uint64_t seed) {
   return bench.seconds({asked.layers, [&](int32_t layer) { bench.backend->attention(out, qkv, layer); }});
 }
 
-Seconds time_kv_append(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_kv_append(Timer& timer, const Case& one) {
   Plan plan;
   const int32_t slots = lay_out(one, plan);
-  Bench bench(device, one, attention_room(one, slots), seed);
+  Bench bench(timer, one, attention_room(one, slots));
   const int32_t tokens = tokens_of(one), copies = bench.copies(one.bytes);
   const Vector* norm = one.normed ? &bench.make_vector(one.head_dim) : nullptr;
   for (int32_t i = 0; i < copies; i++) bench.make_rows(tokens, (one.heads + 2 * one.kv_heads) * one.head_dim);
@@ -315,18 +354,18 @@ Seconds time_kv_append(const Device& device, const Case& one, uint64_t seed) {
       {copies, [&](int32_t i) { bench.backend->kv_append(bench.rows[size_t(i)], i % one.layers, norm, norm); }});
 }
 
-Seconds time_moves(const Device& device, const Case& one, uint64_t seed) {
+Seconds time_moves(Timer& timer, const Case& one) {
   const Room room = {.slots = one.slots, .host_slots = host_slots(one), .step_tokens = 512, .context = 512};
-  Bench bench(device, one, room, seed);
+  Bench bench(timer, one, room);
   for (int32_t layer = 0; layer < one.layers; layer++) fill_layer(bench, one.slots, layer);
   bench.plan.moves = one.parked ? parked(one) : one.moves;
   return bench.seconds({1, [&](int32_t) { bench.begin(); }, true});
 }
 
-Bench sampled_rows(const Device& device, const Case& one, uint64_t seed) {
+Bench sampled_rows(Timer& timer, const Case& one) {
   const Room room = {
       .slots = one.tokens * kTile, .rows = one.tokens, .step_tokens = one.tokens, .vocabulary = one.outputs};
-  Bench bench(device, one, room, seed);
+  Bench bench(timer, one, room);
   for (int32_t row = 0; row < one.tokens; row++) {
     bench.plan.runs.push_back({row, row * kTile, 0, 0, 1});
     bench.plan.tokens.push_back(0);
@@ -336,23 +375,23 @@ Bench sampled_rows(const Device& device, const Case& one, uint64_t seed) {
   return bench;
 }
 
-Seconds time_sample(const Device& device, const Case& one, uint64_t seed) {
-  Bench bench = sampled_rows(device, one, seed);
+Seconds time_sample(Timer& timer, const Case& one) {
+  Bench bench = sampled_rows(timer, one);
   const int32_t copies = std::min(8, bench.copies(one.bytes));
   for (int32_t i = 0; i < copies; i++) bench.make_rows(one.tokens, one.outputs);
   bench.begin();
   return bench.seconds({copies, [&](int32_t i) { bench.backend->sample(bench.rows[size_t(i)], 0); }});
 }
 
-Seconds time_row_compact(const Device& device, const Case& one, uint64_t seed) {
-  Bench bench = sampled_rows(device, one, seed);
+Seconds time_row_compact(Timer& timer, const Case& one) {
+  Bench bench = sampled_rows(timer, one);
   bench.begin();
   bench.backend->sync();
   bench.plan = {.row_moves = {{one.tokens - 1, 0}}};
   return bench.seconds({1, [&](int32_t) { bench.begin(); }, true});
 }
 
-using Time = Seconds(const Device& device, const Case& one, uint64_t seed);
+using Time = Seconds(Timer& timer, const Case& one);
 
 Time* time_of(const std::string& op) {
   static const std::map<std::string, Time*> times = {
@@ -376,29 +415,18 @@ Time* time_of(const std::string& op) {
   return times.at(op);
 }
 
-struct Result {
-  std::string op, name;
-  double seconds, library_seconds, bytes, operations;
-  double share;         // of the ceiling that binds; NaN where neither is known
-  const char* ceiling;  // memory or matrix
-};
+// NaN where nothing is known that could be shared.
+double share_of(double least, Seconds seconds) { return least > 0 ? least / seconds.ours : NAN; }
 
-Result result_of(const std::string& op, const Case& one, Seconds seconds, const Ceilings& ceilings) {
-  const bool attention = op.starts_with("attention");
-  const WeightType type = attention && one.kv == KvType::bf16 ? WeightType::bf16 : one.type;
-  const auto least = [](double work, double per_second) { return per_second > 0 ? work / per_second : 0; };
-  const double memory = least(one.bytes, ceilings.bytes_per_second);
-  const double matrix = least(one.operations, ceilings.operations(type));
-  const double share = std::max(memory, matrix) / seconds.ours;
-  return {op,
-          one.name,
-          seconds.ours,
-          seconds.library,
-          one.bytes,
-          one.operations,
-          share > 0 ? share : NAN,
-          matrix > memory ? "matrix" : "memory"};
-}
+struct Result {
+  std::string op;
+  const Case& one;
+  Seconds seconds;
+  Least least;
+
+  double share() const { return share_of(least.seconds(), seconds); }
+  const char* ceiling() const { return least.matrix > least.memory ? "matrix" : "memory"; }
+};
 
 std::string quoted(const std::string& text) {
   std::string out = "\"";
@@ -424,7 +452,8 @@ void write_json(const BenchOptions& options, const Device& device, const Ceiling
   REQUIRE(file != nullptr, "INTERNAL", "--json: expected a file that can be written, got " + path);
   fprintf(file, "{\n  \"device\": {\"name\": %s, \"hardware\": %s},\n", quoted(device.name).c_str(),
           quoted(device.hardware).c_str());
-  fprintf(file, "  \"ceilings\": {\"gigabytesPerSecond\": %.6g", ceilings.bytes_per_second / 1e9);
+  fprintf(file, "  \"ceilings\": {\"gigabytesPerSecond\": %.6g, \"copiedGigabytesPerSecond\": %.6g",
+          ceilings.read_per_second / 1e9, ceilings.copied_per_second / 1e9);
   fprintf(file, ", \"gigaflopsPerSecond\": {\"f32\": %.6g, \"bf16\": %.6g, \"int8\": %.6g}},\n",
           ceilings.operations(WeightType::f32) / 1e9, ceilings.operations(WeightType::bf16) / 1e9,
           ceilings.operations(WeightType::int8) / 1e9);
@@ -432,31 +461,43 @@ void write_json(const BenchOptions& options, const Device& device, const Ceiling
           quoted(options.without_library).c_str());
   fprintf(file, "  \"results\": [");
   for (size_t i = 0; i < results.size(); i++) {
-    const Result& one = results[i];
+    const auto& [op, one, seconds, bound] = results[i];
     fprintf(file,
-            "%s\n    {\"op\": %s, \"case\": %s, \"device\": %s, \"microseconds\": %.6g, \"gigabytesPerSecond\": %.6g, "
-            "\"gigaflopsPerSecond\": %.6g, \"shareOfCeiling\": %s, \"ceiling\": \"%s\", "
-            "\"libraryMicroseconds\": %s, \"ratioToLibrary\": %s}",
-            i == 0 ? "" : ",", quoted(one.op).c_str(), quoted(one.name).c_str(), quoted(device.name).c_str(),
-            one.seconds * 1e6, one.bytes / one.seconds / 1e9, one.operations / one.seconds / 1e9,
-            shown("%.4f", one.share).c_str(), one.ceiling, shown("%.6g", one.library_seconds * 1e6).c_str(),
-            shown("%.4f", one.seconds / one.library_seconds).c_str());
+            "%s\n    {\"op\": %s, \"case\": %s, \"device\": %s, \"type\": \"%s\", \"microseconds\": %.6g, "
+            "\"gigabytesPerSecond\": %.6g, \"gigaflopsPerSecond\": %.6g, \"bandwidthShare\": %s, \"computeShare\": %s, "
+            "\"shareOfCeiling\": %s, \"ceiling\": \"%s\", \"libraryMicroseconds\": %s, \"ratioToLibrary\": %s",
+            i == 0 ? "" : ",", quoted(op).c_str(), quoted(one.name).c_str(), quoted(device.name).c_str(),
+            name_of(type_of(op, one)), seconds.ours * 1e6, one.bytes / seconds.ours / 1e9,
+            one.operations / seconds.ours / 1e9, shown("%.4f", share_of(bound.memory, seconds)).c_str(),
+            shown("%.4f", share_of(bound.matrix, seconds)).c_str(), shown("%.4f", results[i].share()).c_str(),
+            results[i].ceiling(), shown("%.6g", seconds.library * 1e6).c_str(),
+            shown("%.4f", seconds.ours / seconds.library).c_str());
+    if (!one.line.empty()) {
+      fprintf(file, ", \"line\": %s, \"against\": \"%s\", \"x\": %.6g", quoted(one.line).c_str(), one.against, one.x);
+    }
+    fprintf(file, "}");
   }
   fprintf(file, "\n  ]\n}\n");
   const bool written = ferror(file) == 0;
   REQUIRE(fclose(file) == 0 && written, "INTERNAL", "--json: could not write " + path);
 }
 
-void print(const Result& one) {
+void print(const Result& result) {
+  const auto& [op, one, seconds, bound] = result;
   char share[32] = "";
-  if (!std::isnan(one.share)) snprintf(share, sizeof share, "%5.1f %% of %s", 100 * one.share, one.ceiling);
-  printf("%-18s %-48s %10.1f %9.1f %10.1f  %-18s", one.op.c_str(), one.name.c_str(), one.seconds * 1e6,
-         one.bytes / one.seconds / 1e9, one.operations / one.seconds / 1e9, share);
-  if (!std::isnan(one.library_seconds)) {
-    printf(" %10.1f %8.2f", one.library_seconds * 1e6, one.seconds / one.library_seconds);
-  }
+  if (!std::isnan(result.share()))
+    snprintf(share, sizeof share, "%5.1f %% of %s", 100 * result.share(), result.ceiling());
+  printf("%-18s %-48s %10.1f %9.1f %10.1f  %-18s", op.c_str(), one.name.c_str(), seconds.ours * 1e6,
+         one.bytes / seconds.ours / 1e9, one.operations / seconds.ours / 1e9, share);
+  if (!std::isnan(seconds.library)) printf(" %10.1f %8.2f", seconds.library * 1e6, seconds.ours / seconds.library);
   printf("\n");
   fflush(stdout);
+}
+
+bool wanted(const Case& one, const BenchOptions& options) {
+  if (one.tokens == 0 && one.rows.empty() && one.moves.empty()) return false;  // nothing is asked
+  if (options.sweep) return one.use == Use::sweep;
+  return options.quick ? one.use == Use::quick : one.use == Use::real || one.use == Use::bench;
 }
 
 }  // namespace
@@ -464,25 +505,32 @@ void print(const Result& one) {
 void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOptions& options) {
   const double start = now();
   const Ceilings ceilings = device.measure();
-  printf("%s: %s; %.1f GB/s, %.0f GFLOP/s bf16, %.0f GOP/s int8\n", device.name.c_str(), device.hardware.c_str(),
-         ceilings.bytes_per_second / 1e9, ceilings.operations(WeightType::bf16) / 1e9,
-         ceilings.operations(WeightType::int8) / 1e9);
+  printf("%s: %s; %.1f GB/s read, %.1f GB/s copied, %.0f GFLOP/s bf16, %.0f GOP/s int8\n", device.name.c_str(),
+         device.hardware.c_str(), ceilings.read_per_second / 1e9, ceilings.copied_per_second / 1e9,
+         ceilings.operations(WeightType::bf16) / 1e9, ceilings.operations(WeightType::int8) / 1e9);
   if (!options.without_library.empty()) printf("no library to compare with: %s\n", options.without_library.c_str());
   if (!device.library.empty()) printf("ours / library: times of %s\n", device.library.c_str());
   printf("%-18s %-48s %10s %9s %10s  %-18s", "op", "case", "us", "GB/s", "GFLOP/s", "ceiling");
   printf(device.library.empty() ? "\n" : " %10s %8s\n", "library us", "ours / l");
   std::vector<Result> results;
-  int32_t failed = 0, skipped = 0;
+  Timer timer = {device, options.seed, options.repeats};
+  int32_t failed = 0, skipped = 0, long_ones = 0;
   for (const OpCases& op : ops) {
+    timer.product = nullptr;
     for (const Case& one : op.cases) {
-      if ((one.use == Use::quick) != options.quick) continue;
-      if (one.tokens == 0 && one.rows.empty() && one.moves.empty()) continue;  // nothing is asked
+      if (!wanted(one, options)) continue;
+      const Least bound = least(op.op, one, ceilings);
+      if (bound.seconds() > options.call_seconds) {
+        long_ones++;
+        continue;
+      }
       if (now() - start > options.seconds) {
         skipped++;
         continue;
       }
+      timer.least_seconds = bound.seconds();
       try {
-        results.push_back(result_of(op.op, one, time_of(op.op)(device, one, options.seed), ceilings));
+        results.push_back({op.op, one, time_of(op.op)(timer, one), bound});
         print(results.back());
       } catch (const Error& error) {
         printf("%-18s %-48s %s: %s\n", op.op.c_str(), one.name.c_str(), error.code, error.what());
@@ -490,6 +538,7 @@ void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOpt
       }
     }
   }
+  if (long_ones > 0) printf("%d left out: a call takes over %g s at best\n", long_ones, options.call_seconds);
   printf("%zu timed, %d failed, %d skipped\n", results.size(), failed, skipped);
   if (!options.json.empty()) write_json(options, device, ceilings, results);
 }

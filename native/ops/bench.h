@@ -10,9 +10,12 @@
 namespace baton::ops {
 
 struct BenchOptions {
-  bool quick;
+  bool quick;  // small shapes, instead of those of real models
+  bool sweep;  // lines of cases, instead
   uint64_t seed;
+  int32_t repeats;              // timings of a case, of which the median counts
   double seconds;               // after which no case begins
+  double call_seconds;          // a case is left out that takes longer per call at the ceilings
   std::string without_library;  // why the device has none; empty: nobody asked for one, or it has
   std::string json;             // file; empty: none
 };

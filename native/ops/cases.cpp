@@ -1,6 +1,7 @@
 #include "ops/cases.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <utility>
@@ -39,8 +40,11 @@ constexpr ModelShape kQwen = {"qwen-0.5b", 896, 4864, 14, 2, 64, 151936};
 constexpr ModelShape kSmol = {"smollm2-135m", 576, 1536, 9, 3, 64, 49152};
 constexpr ModelShape kModels[] = {kSmol, kQwen, kLlama};
 
-double bytes_of(WeightType type) { return type == WeightType::f32 ? 4 : type == WeightType::bf16 ? 2 : 1; }
-double bytes_of(KvType type) { return type == KvType::f32 ? 4 : 2; }
+// Sweeps
+constexpr ModelShape kSmallLlama = {"llama-3.2-1b", 2048, 8192, 32, 8, 64, 128256};
+constexpr ModelShape kSwept[] = {kSmol, kQwen, kSmallLlama};
+constexpr ModelShape kSweptHeads[] = {kSmol, kSmallLlama};
+constexpr int32_t kSweptTokens[] = {1, 8, 64, 512};
 
 std::string count_of(int32_t count, const char* what) {
   return to_string(count) + " " + what + (count == 1 ? "" : "s");
@@ -48,6 +52,17 @@ std::string count_of(int32_t count, const char* what) {
 
 std::string sized(int32_t outputs, int32_t inputs, WeightType type, int32_t tokens) {
   return to_string(outputs) + " x " + to_string(inputs) + " " + name_of(type) + ", " + count_of(tokens, "token");
+}
+
+// Puts a case on a line and names it: "line, 16 tokens".
+void put(Case& one, const std::string& line, const char* against, int32_t x) {
+  std::string unit = against;
+  if (x == 1) unit.erase(unit.find_first_of(' ') == std::string::npos ? unit.size() - 1 : unit.find(' ') - 1, 1);
+  one.use = Use::sweep;
+  one.name = line + ", " + to_string(x) + " " + unit;
+  one.line = line;
+  one.against = against;
+  one.x = x;
 }
 
 // Row-wise ops
@@ -78,6 +93,10 @@ std::vector<Case> embedding_cases() {
           WeightType::bf16);
     }
   }
+  for (const int32_t tokens : kSweptTokens) {
+    add("", Use::sweep, tokens, kSmol.hidden, kSmol.vocabulary, WeightType::bf16);
+    put(cases.back(), "smollm2-135m bf16", "tokens", tokens);
+  }
   return cases;
 }
 
@@ -101,6 +120,13 @@ std::vector<Case> row_cases(double tolerance) {
         if (type == WeightType::f32 && tokens != 16) continue;
         add(std::string(model.name) + " " + name_of(type) + ", " + count_of(tokens, "token"), Use::real, tokens,
             model.hidden, type);
+      }
+    }
+    for (const ModelShape& model : kSweptHeads) {
+      for (const int32_t tokens : kSweptTokens) {
+        if (type == WeightType::f32) continue;
+        add("", Use::sweep, tokens, model.hidden, type);
+        put(cases.back(), std::string(model.name) + " " + name_of(type), "tokens", tokens);
       }
     }
   }
@@ -152,21 +178,23 @@ std::vector<Case> product_cases(Product product) {
       add(sized(outputs, inputs, type, tokens), Use::quick, tokens, outputs, inputs, type);
     }
   }
-  for (const ModelShape& model : kModels) {
-    struct Layer {
-      const char* name;
-      Product product;
-      int32_t outputs, inputs;
-    };
+  struct Layer {
+    const char* name;
+    Product product;
+    int32_t outputs, inputs;
+  };
+  const auto layers_of = [](const ModelShape& model) {
     const int32_t q_width = model.heads * model.head_dim;
-    const Layer layers[] = {
-        {"qkv", Product::plain, q_width + 2 * model.kv_heads * model.head_dim, model.hidden},
-        {"output", Product::add, model.hidden, q_width},
-        {"gate_up", Product::swiglu, model.intermediate, model.hidden},
-        {"down", Product::add, model.hidden, model.intermediate},
-        {"vocabulary", Product::plain, model.vocabulary, model.hidden},
+    return std::array{
+        Layer{"qkv", Product::plain, q_width + 2 * model.kv_heads * model.head_dim, model.hidden},
+        Layer{"output", Product::add, model.hidden, q_width},
+        Layer{"gate_up", Product::swiglu, model.intermediate, model.hidden},
+        Layer{"down", Product::add, model.hidden, model.intermediate},
+        Layer{"vocabulary", Product::plain, model.vocabulary, model.hidden},
     };
-    for (const Layer& layer : layers) {
+  };
+  for (const ModelShape& model : kModels) {
+    for (const Layer& layer : layers_of(model)) {
       if (layer.product != product) continue;
       for (const WeightType type : {WeightType::bf16, WeightType::int8, WeightType::f32}) {
         for (const int32_t tokens : {1, 4, 16, 64, 256, 2048}) {
@@ -177,6 +205,18 @@ std::vector<Case> product_cases(Product product) {
           const Use use = large || (&model == &kModels[2] && tokens % 16 != 0 && tokens > 1) ? Use::bench : Use::real;
           add(std::string(model.name) + " " + layer.name + " " + name_of(type) + ", " + count_of(tokens, "token"), use,
               tokens, layer.outputs, layer.inputs, type);
+        }
+      }
+    }
+  }
+  for (const ModelShape& model : kSwept) {
+    for (const Layer& layer : layers_of(model)) {
+      const bool vocabulary = layer.outputs == model.vocabulary;
+      if (layer.product != product || layer.inputs == layer.outputs || (vocabulary && model.hidden > 1000)) continue;
+      for (const WeightType type : {WeightType::bf16, WeightType::int8}) {
+        for (int32_t tokens = 1; tokens <= (vocabulary ? 64 : 512); tokens *= vocabulary ? 4 : 2) {
+          add("", Use::sweep, tokens, layer.outputs, layer.inputs, type);
+          put(cases.back(), std::string(model.name) + " " + layer.name + " " + name_of(type), "tokens", tokens);
         }
       }
     }
@@ -248,6 +288,17 @@ std::vector<Case> append_cases() {
            .rows = {{1000, tokens}}});
     }
   }
+  for (const ModelShape& model : kSweptHeads) {
+    for (const int32_t tokens : kSweptTokens) {
+      add({.name = "swept",
+           .kv = KvType::bf16,
+           .heads = model.heads,
+           .kv_heads = model.kv_heads,
+           .head_dim = model.head_dim,
+           .rows = {{1000, tokens}}});
+      put(cases.back(), std::string(model.name) + " bf16", "tokens", tokens);
+    }
+  }
   return cases;
 }
 
@@ -268,15 +319,24 @@ std::vector<Case> move_cases(const std::vector<std::pair<const char*, std::vecto
     add(std::string(name) + ", " + name_of(kv), Use::quick,
         {.kv = kv, .layers = 2, .heads = 2, .kv_heads = 2, .head_dim = 40, .moves = moves, .slots = 192});
   }
+  const auto of_model = [&](const ModelShape& model, int32_t layers, int32_t slots) {
+    return Case{.kv = KvType::bf16,
+                .layers = layers,
+                .heads = model.kv_heads,
+                .kv_heads = model.kv_heads,
+                .head_dim = model.head_dim,
+                .moves = real(slots),
+                .slots = std::max(4 * slots, 256)};
+  };
   for (const int32_t layers : {2, 32}) {
     add("llama-8b bf16, " + to_string(layers) + " layers, 1024 slots", layers == 2 ? Use::real : Use::bench,
-        {.kv = KvType::bf16,
-         .layers = layers,
-         .heads = kLlama.kv_heads,
-         .kv_heads = kLlama.kv_heads,
-         .head_dim = kLlama.head_dim,
-         .moves = real(1024),
-         .slots = 4096});
+        of_model(kLlama, layers, 1024));
+  }
+  for (const auto& [model, layers] : {std::pair{kSmol, 30}, {kSmallLlama, 16}}) {
+    for (const int32_t slots : {16, 128, 1024, 4096}) {
+      add("", Use::sweep, of_model(model, layers, slots));
+      put(cases.back(), std::string(model.name) + " bf16, " + to_string(layers) + " layers", "slots", slots);
+    }
   }
   return cases;
 }
@@ -287,7 +347,7 @@ std::vector<Case> embed_cases() {
                      {"a span that ends the arena", {{1, 128, 64}}},
                      {"two spans", {{0, 71, 30}, {31, 150, 33}}}},
                     [](int32_t slots) {
-                      return std::vector<Move>{{0, 2048 + 17, slots}};
+                      return std::vector<Move>{{0, 2 * slots + 17, slots}};
                     });
 }
 
@@ -314,7 +374,7 @@ std::vector<Case> compact_cases() {
                     [](int32_t slots) {
                       std::vector<Move> moves;
                       for (int32_t i = 0; i < 8; i++) {
-                        moves.push_back({2048 + i * slots / 8, i * (slots / 8 + 3), slots / 8});
+                        moves.push_back({2 * slots + i * slots / 8, i * (slots / 8 + 3), slots / 8});
                       }
                       return moves;
                     });
@@ -328,13 +388,17 @@ std::vector<Case> park_cases() {
                            {"two that change places", {{0, 101, 37}, {101, 0, 37}}},
                            {"three of odd lengths", {{64, 1, 21}, {3, 70, 50}, {188, 130, 3}}}},
                           [](int32_t slots) {
-                            return std::vector<Move>{{64, 2048, slots}};
+                            return std::vector<Move>{{64, 2 * slots, slots}};
                           });
   for (Case& one : cases) one.parked = true;
   return cases;
 }
 
 // Attention
+
+struct HeadCounts {
+  int32_t all, kv;
+};
 
 std::vector<Case> attention_cases(bool decode) {
   std::vector<Case> cases;
@@ -427,6 +491,41 @@ std::vector<Case> attention_cases(bool decode) {
       real(Use::bench, 1, {4096, 512});
     }
   }
+  const auto sweep = [&](const std::string& line, const char* against, int32_t x, HeadCounts heads, int32_t rows,
+                         Stretch stretch) {
+    add({.name = line,
+         .kv = KvType::bf16,
+         .heads = heads.all,
+         .kv_heads = heads.kv,
+         .head_dim = 64,
+         .rows = std::vector<Stretch>(size_t(rows), stretch)});
+    put(cases.back(), line, against, x);
+  };
+  constexpr int32_t kContext = 1024, kRows = 16, kChunk = 64, kMostContext = 8192;
+  for (const ModelShape& model : kSweptHeads) {
+    const HeadCounts heads = {model.heads, model.kv_heads};
+    const std::string name = std::string(model.name) + " bf16";
+    for (int32_t context = 64; decode && context <= kMostContext; context *= 2) {
+      sweep(name + ", 16 rows", "positions", context, heads, kRows, {context - 1, 1});
+    }
+    for (int32_t rows = 1; decode && rows <= 64; rows *= 2) {
+      sweep(name + ", 1024 positions", "rows", rows, heads, rows, {kContext - 1, 1});
+    }
+    for (int32_t tokens = 16; !decode && tokens <= 512; tokens *= 2) {
+      sweep(name + ", chunk behind 1024 positions", "tokens", tokens, heads, 1, {kContext, tokens});
+    }
+    for (int32_t before = 0; !decode && before < kMostContext; before += std::max(before, 4 * kChunk)) {
+      sweep(name + ", chunk of 64 tokens", "positions", before, heads, 1, {before, kChunk});
+    }
+  }
+  for (const int32_t group : {1, 2, 4, 8}) {
+    const HeadCounts heads = {4 * group, 4};
+    if (decode) {
+      sweep("4 KV heads of 64 bf16, 16 rows of 1024", "heads per KV head", group, heads, kRows, {kContext - 1, 1});
+    } else {
+      sweep("4 KV heads of 64 bf16, 64 tokens at 1024", "heads per KV head", group, heads, 1, {kContext, kChunk});
+    }
+  }
   return cases;
 }
 
@@ -481,6 +580,11 @@ std::vector<Case> sample_cases() {
       add("llama-8b " + std::string(name) + ", " + count_of(rows, "row"), Use::bench, rows, kLlama.vocabulary, sampling,
           false);
     }
+    if (std::string(name) != "greedy" && std::string(name) != "top-p 0.95") continue;
+    for (int32_t rows = 1; rows <= 64; rows *= 4) {
+      add("", Use::sweep, rows, kSmol.vocabulary, sampling, false);
+      put(cases.back(), "smollm2-135m " + std::string(name), "rows", rows);
+    }
   }
   return cases;
 }
@@ -515,12 +619,17 @@ std::vector<OpCases> all_cases() {
           {"sample", sample_cases()}};
 }
 
+double bytes_of(WeightType type) { return type == WeightType::f32 ? 4 : type == WeightType::bf16 ? 2 : 1; }
+double bytes_of(KvType type) { return type == KvType::f32 ? 4 : 2; }
+
 const char* name_of(WeightType type) {
   return type == WeightType::f32 ? "f32" : type == WeightType::bf16 ? "bf16" : "int8";
 }
 
 const char* name_of(KvType type) { return type == KvType::f32 ? "f32" : "bf16"; }
 
-const char* name_of(Use use) { return use == Use::quick ? "quick" : use == Use::real ? "real" : "bench"; }
+const char* name_of(Use use) {
+  return use == Use::quick ? "quick" : use == Use::real ? "real" : use == Use::bench ? "bench" : "sweep";
+}
 
 }  // namespace baton::ops

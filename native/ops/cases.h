@@ -13,6 +13,7 @@ enum class Use {
   quick,  // small enough for the emulator
   real,   // shapes of real models: tested and timed on real devices
   bench,  // timed only: the definition in double would take minutes, and `real` has the same code path
+  sweep,  // timed only, and only when asked for: a point of a line
 };
 
 // What the step computes of one row: `count` tokens, the first of them at `position`.
@@ -52,6 +53,11 @@ struct Case {
   // Of one call: what must be moved at least, and what must be computed.
   double bytes = 0;
   double operations = 0;
+
+  // Of a sweep: cases that differ in one thing, and where among them this one is.
+  std::string line = {};
+  const char* against = "";
+  double x = 0;
 };
 
 struct OpCases {
@@ -62,6 +68,8 @@ struct OpCases {
 // Every op, in the order of a step.
 std::vector<OpCases> all_cases();
 
+double bytes_of(WeightType type);
+double bytes_of(KvType type);
 const char* name_of(WeightType type);
 const char* name_of(KvType type);
 const char* name_of(Use use);

@@ -32,10 +32,10 @@ constexpr size_t kMostCpuCache = 256 * kMiB;
 
 Ceilings measure_cpu(cpu::Isa isa, int32_t threads) {
   constexpr int64_t kBytes = int64_t(512) << 20;
-  const cpu::Isa floats = isa == cpu::Isa::amx ? cpu::Isa::avx512 : isa;  // AMX has no products of floats
-  return {double(kBytes) / cpu::read_seconds(kBytes, threads, 3),
-          {cpu::peak_operations_per_second(floats, false, threads),
-           cpu::peak_operations_per_second(isa, false, threads), cpu::peak_operations_per_second(isa, true, threads)}};
+  const auto peak = [&](WeightType type) { return cpu::peak_operations_per_second(isa, type, threads); };
+  return {double(kBytes) / cpu::read_seconds(kBytes, threads, 5),
+          2.0 * double(kBytes) / cpu::copy_seconds(kBytes, threads, 5),
+          {peak(WeightType::f32), peak(WeightType::bf16), peak(WeightType::int8)}};
 }
 
 #if defined(BATON_CUDA) || defined(BATON_EMULATOR)
@@ -75,8 +75,10 @@ constexpr size_t kMostCudaCache = 128 * kMiB;  // no less than the second-level 
 Ceilings measure_cuda(int32_t index) {
   // What is measured is the current device.
   const auto current = cuda::make_backend(options_of({}, {}), cuda_options(index, ""));
+  const double copied = cuda::copy_bytes_per_second(8 * kMostCudaCache);
   return {
-      cuda::copy_bytes_per_second(8 * kMostCudaCache),
+      copied,  // a GPU reads about as fast as it copies
+      copied,
       {0, cuda::matrix_operations_per_second(WeightType::bf16), cuda::matrix_operations_per_second(WeightType::int8)}};
 }
 

@@ -13,7 +13,8 @@ namespace baton::ops {
 
 // What a machine gives, measured in the same run as what is held against it.
 struct Ceilings {
-  double bytes_per_second;
+  double read_per_second;           // bytes
+  double copied_per_second;         // bytes, those read and those written
   double operations_per_second[3];  // by WeightType, 0 where not known; a multiply and an addition count as two
 
   double operations(WeightType type) const { return operations_per_second[size_t(type)]; }

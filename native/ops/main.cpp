@@ -25,6 +25,9 @@ constexpr const char* kUsage =
     "  --op PATTERN       ops whose name is PATTERN; * stands for anything\n"
     "  --case PATTERN     cases whose name is PATTERN; may be given more than once\n"
     "  --quick            small shapes only, as on cuda-emu\n"
+    "  --sweep            bench: lines of cases that differ in one thing, instead of single ones\n"
+    "  --repeats N        bench: timings of a case, of which the median counts (default 7)\n"
+    "  --call-seconds S   bench: leaves out cases one call of which takes longer at this machine's ceilings\n"
     "  --seed N           of the inputs (default: another one every time)\n"
     "  --schedule ORDER   cuda-emu: forward, reverse or random (default: one after another)\n"
     "  --async MOMENT     cuda-emu: eager or deferred (default: one after the other)\n"
@@ -39,10 +42,11 @@ struct Options {
   std::string command;
   std::string device = "cpu", op = "*", schedule, async, cublaslt, json;
   std::vector<std::string> names;  // of cases; none: all
-  bool quick = false;
+  bool quick = false, sweep = false;
   uint64_t seed = uint64_t(time(nullptr));
-  double seconds = 1e9;
+  double seconds = 1e9, call_seconds = 1e9;
   int every = 1;
+  int repeats = 7;
   int threads = 0;
 };
 
@@ -73,8 +77,8 @@ Options parse(int count, char** arguments) {
   options.command = one_of("command", arguments[1], {"list", "test", "bench"});
   for (int i = 2; i < count; i++) {
     const std::string option = arguments[i];
-    if (option == "--quick") {
-      options.quick = true;
+    if (option == "--quick" || option == "--sweep") {
+      (option == "--quick" ? options.quick : options.sweep) = true;
       continue;
     }
     if (option.rfind("--", 0) != 0) usage("expected an option, got '" + option + "'");
@@ -100,6 +104,10 @@ Options parse(int count, char** arguments) {
       options.json = value();
     } else if (option == "--seconds") {
       options.seconds = number(option, value(), 0, 1e9);
+    } else if (option == "--call-seconds") {
+      options.call_seconds = number(option, value(), 0, 1e9);
+    } else if (option == "--repeats") {
+      options.repeats = int(number(option, value(), 1, 1000));
     } else if (option == "--every") {
       options.every = int(number(option, value(), 1, 1000));
     } else if (option == "--threads") {
@@ -171,7 +179,15 @@ int run(const Options& options) {
   }
   std::string reason;
   const Device device = find_device_to_bench(options, reason);
-  bench(device, ops, {options.quick, options.seed, options.seconds, reason, options.json});
+  bench(device, ops,
+        {.quick = options.quick,
+         .sweep = options.sweep,
+         .seed = options.seed,
+         .repeats = options.repeats,
+         .seconds = options.seconds,
+         .call_seconds = options.call_seconds,
+         .without_library = reason,
+         .json = options.json});
   return 0;
 }
 
