@@ -27,7 +27,8 @@ const native = readdirSync(join(root, 'native'), { recursive: true })
   .map((file) => join('native', file));
 
 check('types', process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.json']);
-check('types of the report', process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'src/report/page']);
+check('types of the page', process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'src/report/page']);
+check("types of the page's tests", process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'test/report/page']);
 check('layers', process.execPath, ['--import', 'tsx', 'test/layers.ts']);
 check('format', 'clang-format', ['--dry-run', '--Werror', ...native]);
 

@@ -9,7 +9,7 @@ export class Figures {
   /** A place for a chart, which the page's script draws; who cannot see it gets the description. */
   place(chart: Chart, description: string): Html {
     this.charts.push(chart);
-    return html`<div class="panel"><h4>${chart.title}</h4>
+    return html`<div class="panel"><p class="title">${chart.title}</p>
 <div class="chart" data-chart="${this.charts.length - 1}" role="img" aria-label="${description}"></div></div>`;
   }
 }

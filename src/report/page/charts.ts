@@ -9,6 +9,7 @@ type Of<Kind extends Chart['kind']> = Extract<Chart, { readonly kind: Kind }>;
 
 const LETTER = 6.7; // px, about, of 12 px text
 const ROW = 24; // px of one bar or range
+const MOST_SHARE = 1.2; // of a ceiling; a cache may answer many times as quickly
 const WIDE = 520; // px, from which there is room for more ticks
 
 /** A chart as SVG of this width, in px. Colours are variables of the page's styles, so that themes and print need no other. */
@@ -40,9 +41,18 @@ function render(options: PlotOptions): SVGElement {
   return svg;
 }
 
-/** Room for names on the left. */
-function roomFor(names: readonly string[]): number {
-  return Math.ceil(Math.max(...names.map((name) => name.length)) * LETTER) + 12;
+const MOST_NAME = 0.42; // of the width
+const BESIDE = 12; // px around a name
+
+/** Names on the left, cut where they are long, and the room they take. */
+function names(domain: readonly string[], width: number) {
+  const most = Math.floor((MOST_NAME * width - BESIDE) / LETTER);
+  const cut = (name: string) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
+  return {
+    room: Math.ceil(Math.max(...domain.map((name) => cut(name).length)) * LETTER) + BESIDE,
+    scale: { domain: [...domain], label: null },
+    axis: axisY({ tickSize: 0, tickPadding: 8, label: null, tickFormat: cut }),
+  };
 }
 
 const compact = new Intl.NumberFormat('en', { notation: 'compact', maximumSignificantDigits: 3 });
@@ -51,19 +61,15 @@ function tick(value: number): string {
   return Math.abs(value) >= 10_000 ? compact.format(value) : Number(value.toPrecision(3)).toLocaleString('en');
 }
 
-function names(domain: readonly string[]): { readonly scale: PlotOptions['y']; readonly axis: Markish } {
-  return { scale: { domain: [...domain], label: null }, axis: axisY({ tickSize: 0, tickPadding: 8, label: null }) };
-}
-
 function bars({ bars: given, axis }: Of<'bars'>, width: number): SVGElement {
   const found = given.filter(({ value }) => value !== null);
   const domain = given.map(({ name }) => name);
-  const { scale, axis: axisOfNames } = names(domain);
+  const { room, scale, axis: axisOfNames } = names(domain, width);
   const labels = Math.ceil(Math.max(...given.map(({ label }) => label.length)) * LETTER) + 10;
   return render({
     width,
     height: given.length * ROW + 44,
-    marginLeft: roomFor(domain),
+    marginLeft: room,
     marginRight: labels,
     marginTop: 4,
     marginBottom: 36,
@@ -135,7 +141,7 @@ function quantiles({ axis, rows }: Of<'quantiles'>, width: number): SVGElement {
   const found = rows.filter(({ p50, p90, p99 }) => p50 !== null && p90 !== null && p99 !== null);
   const positive = found.every(({ p50, step }) => p50 > 0 && (step === undefined || step > 0));
   const contenders = rows.map(({ name }) => name);
-  const { scale, axis: axisOfNames } = names(contenders);
+  const { room, scale, axis: axisOfNames } = names(contenders, width);
   const values = found.flatMap(({ p50, p99, step }) => [p50, p99, step ?? p50]);
   const domain = positive ? [0.8 * Math.min(...values), 1.2 * Math.max(...values)] : [0, Math.max(...values)];
   const across = scaleOf({ label: axis, scale: positive ? 'log' : 'linear' }, domain, width);
@@ -144,7 +150,7 @@ function quantiles({ axis, rows }: Of<'quantiles'>, width: number): SVGElement {
   return render({
     width,
     height: rows.length * ROW + 44,
-    marginLeft: roomFor(contenders),
+    marginLeft: room,
     marginRight: 16,
     marginTop: 4,
     marginBottom: 36,
@@ -173,7 +179,7 @@ const KINDS: readonly IdleKind[] = ['dead', 'pad', 'empty', 'stall'];
 
 function idle({ rows }: Of<'idle'>, width: number): SVGElement {
   const domain = rows.map(({ name }) => name);
-  const { scale, axis: axisOfNames } = names(domain);
+  const { room, scale, axis: axisOfNames } = names(domain, width);
   const parts = rows.flatMap(({ name, parts }) => {
     let from = 0;
     return KINDS.map((kind) => ({ name, kind, from, to: (from += parts[kind] ?? 0) }));
@@ -182,7 +188,7 @@ function idle({ rows }: Of<'idle'>, width: number): SVGElement {
   return render({
     width,
     height: rows.length * ROW + 40,
-    marginLeft: roomFor(domain),
+    marginLeft: room,
     marginRight: 54,
     marginTop: 4,
     marginBottom: 28,
@@ -282,20 +288,21 @@ function roofline({ gigabytesPerSecond, gigaflopsPerSecond, points }: Of<'roofli
 
 function shares({ rows }: Of<'shares'>, width: number): SVGElement {
   const domain = rows.map(({ name }) => name);
-  const { scale, axis: axisOfNames } = names(domain);
+  const { room, scale, axis: axisOfNames } = names(domain, width);
   const bandwidth = rows.filter((row) => row.bandwidth !== null);
   const compute = rows.filter((row) => row.compute !== null);
   const best = rows.map(({ name, bandwidth, compute }) => ({ name, share: Math.max(bandwidth ?? 0, compute ?? 0) }));
   return render({
     width,
     height: rows.length * 20 + 44,
-    marginLeft: roomFor(domain),
+    marginLeft: room,
     marginRight: 16,
     marginTop: 4,
     marginBottom: 28,
     x: {
       label: null,
-      domain: [0, Math.max(1, ...best.map(({ share }) => share))],
+      domain: [0, Math.min(MOST_SHARE, Math.max(1, ...best.map(({ share }) => share)))],
+      clamp: true,
       ticks: 4,
       tickFormat: percentTick,
       tickSize: 0,

@@ -96,7 +96,8 @@ function relayResult(contender: string, workload: string, rows: number, rate?: n
   const pad = contender === 'baton' ? 0.12 : contender === 'baton-pd' ? 0.02 : 0;
   const stall = contender === 'orca' ? 0.06 : contender === 'baton-pd' ? 0.09 : 0;
   const slots = 4096;
-  const at = timeline.ms.map((_, i) => timeline.ms.slice(0, i + 1).reduce((sum, one) => sum + one, 0));
+  let end = 0;
+  const at = timeline.ms.map((one) => (end += one));
   const used = timeline.rows.map((step) => step.filter((id) => id !== -1).length * 150);
   const padding = used.map((one) => (contender === 'baton' || contender === 'static' ? Math.round(0.6 * one) : 0));
   return {
