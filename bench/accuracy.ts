@@ -12,7 +12,8 @@ import type { RecordedStep } from '../src/simulator/recording.ts';
 import { simulate } from '../src/simulator/simulation.ts';
 import { readStepModel, type StepModel } from '../src/simulator/step-model.ts';
 import { loadReal, RealRun } from './real-run.ts';
-import { median, write } from './record.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
+import { median } from '../src/bench/statistics.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -145,4 +146,4 @@ for (const name of names) {
   if (ratios.length === 0) console.log(`${name}: no round counts, the machine was never quiet enough`);
   else console.log(`${name}: predicted ÷ measured ${median(ratios).toFixed(3)}, median of ${ratios.length} rounds`);
 }
-write(flags.out, results);
+writeScriptRecord(flags.out, results);

@@ -8,7 +8,7 @@ import { workload, type WorkloadName } from '../src/loop/workloads.ts';
 import { fitSteps } from '../src/simulator/fit.ts';
 import type { StepModelFile } from '../src/simulator/step-model.ts';
 import { loadReal, RealRun } from './real-run.ts';
-import { record } from './record.ts';
+import { record, thisScript } from '../src/bench/record.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -39,7 +39,7 @@ for (const name of flags.workloads.split(',')) {
   steps.push(...run.steps);
 }
 const { slotBytes, isa } = real.native;
-const { commit, date, machine, command } = record([]);
+const { commit, date, machine, command } = record({ ...thisScript(), results: [] });
 const file: StepModelFile = {
   about: {
     shape,

@@ -1,15 +1,12 @@
 // Engine.load: seconds, and memory against weights + keys and values. Synthetic Llama-3.2-1B weights, made once; each
 // contender in a process of its own, because only a new process shows its peak.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Engine } from '../src/index.ts';
-import { write } from './record.ts';
-import type { ShapeName } from './shapes.ts';
-import { synthesize } from './synthesize.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
+import { findModel } from '../src/bench/models.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -19,7 +16,7 @@ const { values: flags } = parseArgs({
     out: { type: 'string' },
   },
 });
-const folder = join(tmpdir(), 'baton-bench', flags.shape);
+const { folder } = await findModel(flags.shape);
 
 /** Peak resident memory that is not the page cache of a mapped file, in bytes. */
 function anonymousBytes(): number {
@@ -57,7 +54,6 @@ async function measure(weights: 'int8' | 'bf16') {
 if (flags.one !== undefined) {
   console.log(JSON.stringify(await measure(flags.one as 'int8')));
 } else {
-  if (!existsSync(join(folder, 'config.json'))) await synthesize(folder, flags.shape as ShapeName, { seed: 1, type: 'bf16' });
   const results = flags.weights.split(',').map((weights) => {
     const command = ['--import', 'tsx', fileURLToPath(import.meta.url), '--shape', flags.shape, '--one', weights];
     return JSON.parse(execFileSync(process.execPath, command, { encoding: 'utf8' })) as Awaited<ReturnType<typeof measure>>;
@@ -68,5 +64,5 @@ if (flags.one !== undefined) {
         `weights + ${kvMegabytes.toFixed(0)} MB of keys and values + ${overheadMegabytes.toFixed(0)} MB (peak with mapped file pages ${peakMegabytes.toFixed(0)} MB)`,
     );
   }
-  write(flags.out, results);
+  writeScriptRecord(flags.out, results);
 }

@@ -6,7 +6,7 @@ import { BENCHES } from '../src/bench/benches.ts';
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const scripts = readdirSync(folder)
-  .filter((file) => file.endsWith('.ts') && !['main.ts', 'shapes.ts', 'record.ts', 'real-run.ts'].includes(file))
+  .filter((file) => file.endsWith('.ts') && !['main.ts', 'real-run.ts'].includes(file))
   .map((file) => file.slice(0, -3));
 const [name = ''] = process.argv.slice(2);
 

@@ -18,9 +18,10 @@ import { emptyLoad, StepTime } from '../src/loop/step-time.ts';
 import { generator, workload, type WorkloadName, type WorkloadRequest } from '../src/loop/workloads.ts';
 import { openModel } from '../src/model/load.ts';
 import { GREEDY, type NativeEngine } from '../src/native.ts';
-import { median, write } from './record.ts';
-import type { ShapeName } from './shapes.ts';
-import { synthesize } from './synthesize.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
+import { median } from '../src/bench/statistics.ts';
+import type { ShapeName } from '../src/bench/shapes.ts';
+import { synthesize } from '../src/bench/synthesize.ts';
 
 type Contender = Pick<LoopOptions, 'policy' | 'rules' | 'targetItlMs'>;
 type Learnt = Contender & { readonly stepTime: StepTime };
@@ -242,4 +243,4 @@ for (const model of flags.models.split(',')) {
   }
   await loaded.engine.close();
 }
-write(flags.out, results);
+writeScriptRecord(flags.out, results);

@@ -3,18 +3,14 @@
 // Other rows decode all the while. Each contender's cost is what its steps take beyond as many steps of those rows
 // alone, which take turns with it: parking is one step with a move out and one with a move in, computing again as many
 // steps as the prompt has chunks. The crossover is the length from which parking is cheaper, and stays so.
-import { existsSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { loadAddon } from '../src/addon.ts';
 import { tiled } from '../src/loop/arena.ts';
 import { openModel } from '../src/model/load.ts';
 import { GREEDY, type NativeEngine, RUN_FIELDS, type StepPlan, type StepResult, TOP_LOGPROBS } from '../src/native.ts';
-import { median, write } from './record.ts';
-import type { ShapeName } from './shapes.ts';
-import { synthesize } from './synthesize.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
+import { median } from '../src/bench/statistics.ts';
+import { findModel } from '../src/bench/models.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -70,9 +66,7 @@ async function step(engine: NativeEngine, chunk?: Span, move?: readonly [from: n
 
 async function measure(name: string) {
   const tales = name === 'tales';
-  const here = fileURLToPath(new URL('../models/tales/', import.meta.url));
-  const folder = tales ? here : join(tmpdir(), 'baton-bench', name);
-  if (!existsSync(join(folder, 'config.json'))) await synthesize(folder, name as ShapeName, { seed: 1, type: 'bf16' });
+  const { folder } = await findModel(name);
   const { config, files, tensors } = await openModel(folder);
   const lengths = flags.computed.split(',').map(Number).filter((length) => length <= config.context);
   const longest = tiled(Math.max(...lengths));
@@ -142,4 +136,4 @@ for (const name of flags.models.split(',')) {
   }
   console.log(`  crossover: ${crossover ?? 'beyond the longest'}`);
 }
-write(flags.out, results);
+writeScriptRecord(flags.out, results);

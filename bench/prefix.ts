@@ -4,8 +4,6 @@
 //   trace:    conversations of the Mooncake trace, by slots of the arena, on a device that takes no time, because hits
 //             depend on order and memory alone; beside it what a cache of shared pages with the same memory would have
 import { existsSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { loadAddon } from '../src/addon.ts';
@@ -14,9 +12,9 @@ import { Request } from '../src/loop/request.ts';
 import { generator, workload } from '../src/loop/workloads.ts';
 import { openModel } from '../src/model/load.ts';
 import { GREEDY, type NativeEngine } from '../src/native.ts';
-import { median, write } from './record.ts';
-import type { ShapeName } from './shapes.ts';
-import { synthesize } from './synthesize.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
+import { median } from '../src/bench/statistics.ts';
+import { findModel } from '../src/bench/models.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -107,8 +105,7 @@ async function compare(native: NativeEngine, wanted: readonly Wanted[], rounds: 
 }
 
 async function onModel(): Promise<Result[]> {
-  const folder = join(tmpdir(), 'baton-bench', flags.shape);
-  if (!existsSync(join(folder, 'config.json'))) await synthesize(folder, flags.shape as ShapeName, { seed: 1, type: 'bf16' });
+  const { folder } = await findModel(flags.shape);
   const { config, files, tensors } = await openModel(folder);
   const limits = { slots: 2 * rows * CONTEXT, hostSlots: 0, rows, stepTokens: 256, context: CONTEXT, graphs: true,
     cublasLt: '', checkLaunches: false };
@@ -249,4 +246,4 @@ for (const part of parts) {
   const cells = (row: object) => Object.fromEntries(Object.entries(row).map(([name, value]) => [name, rounded(value)]));
   console.table(results.filter((row) => row.part === part).map(cells));
 }
-write(flags.out, results);
+writeScriptRecord(flags.out, results);

@@ -11,7 +11,7 @@ import { loadAddon } from '../src/addon.ts';
 import { openModel } from '../src/model/load.ts';
 import { GREEDY, RUN_FIELDS, type Sampling, type TensorEntry, TOP_LOGPROBS } from '../src/native.ts';
 import { Tokenizer } from '../src/text/tokenizer.ts';
-import { write } from './record.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
 
 const { values: flags } = parseArgs({
   options: { tokens: { type: 'string', default: '256' }, rows: { type: 'string', default: '32' }, out: { type: 'string' } },
@@ -145,4 +145,4 @@ for (const [name, load] of contenders) {
   console.log(`${name.padEnd(46)} ${nats.toFixed(5)} nats/token  ${more >= 0 ? '+' : ''}${more.toFixed(5)}`);
 }
 rmSync(scratch, { recursive: true });
-write(flags.out, results);
+writeScriptRecord(flags.out, results);

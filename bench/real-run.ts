@@ -1,9 +1,5 @@
 // Requests through the loop on the CPU backend, as `fit` and `accuracy` need them: lengths as they are asked for, all
 // there at once, every step recorded.
-import { existsSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { loadAddon } from '../src/addon.ts';
 import { Loop, type PolicyName } from '../src/loop/loop.ts';
 import { Request } from '../src/loop/request.ts';
@@ -13,8 +9,7 @@ import { GREEDY, type NativeEngine } from '../src/native.ts';
 import { Journal, type Outcome, TokenTimes } from '../src/simulator/journal.ts';
 import { recorded, type RecordedStep } from '../src/simulator/recording.ts';
 import type { TraceRequest } from '../src/simulator/traces.ts';
-import { SHAPES, type ShapeName } from './shapes.ts';
-import { synthesize } from './synthesize.ts';
+import { findModel } from '../src/bench/models.ts';
 
 export interface RealSizes {
   readonly rows: number;
@@ -32,7 +27,7 @@ export interface RealModel {
 
 /** `tales`, or synthetic weights in a public shape, made once. */
 export async function loadReal(name: string, sizes: RealSizes): Promise<RealModel> {
-  const folder = name === 'tales' ? fileURLToPath(new URL('../models/tales', import.meta.url)) : await synthetic(name);
+  const { folder } = await findModel(name);
   const { config, files, tensors } = await openModel(folder);
   const { rows, context, stepTokens, threads, weights } = sizes;
   const native = await loadAddon().load({
@@ -47,14 +42,6 @@ export async function loadReal(name: string, sizes: RealSizes): Promise<RealMode
     checkLaunches: false,
   });
   return { native, vocabulary: config.vocabulary, sizes };
-}
-
-async function synthetic(name: string): Promise<string> {
-  if (!Object.hasOwn(SHAPES, name))
-    throw new Error(`--shape: expected tales, ${Object.keys(SHAPES).join(', ')}, got ${name}`);
-  const folder = join(tmpdir(), 'baton-bench', name);
-  if (!existsSync(join(folder, 'config.json'))) await synthesize(folder, name as ShapeName, { seed: 1, type: 'bf16' });
-  return folder;
 }
 
 /** Milliseconds that pass only while it runs. */

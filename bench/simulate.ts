@@ -11,7 +11,7 @@ import type { RouterName } from '../src/simulator/router.ts';
 import { simulate, type SimulationOptions } from '../src/simulator/simulation.ts';
 import { readStepModel } from '../src/simulator/step-model.ts';
 import { readTrace, type TraceRequest } from '../src/simulator/traces.ts';
-import { write } from './record.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -115,6 +115,6 @@ const { policy, router } = flags;
 console.log(describe(`${flags.trace ?? flags.workload}, ${policy}, ${replicas} × ${rows} rows, ${router}`, all));
 if (replicas > 1) each.forEach((one, i) => console.log(describe(`replica ${i}`, one)));
 console.log(`simulated in ${wallSeconds.toFixed(1)} s: ${(all.requests / wallSeconds).toFixed(0)} requests/s`);
-write(flags.out, [
+writeScriptRecord(flags.out, [
   { workload: flags.trace ?? flags.workload, policy, router, rows, context, wallSeconds, ...all, replicas: each },
 ]);

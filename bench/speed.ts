@@ -1,15 +1,13 @@
 // How near the CPU backend comes to this machine's ceilings: decode against a plain read of the same bytes, prefill
 // against the matrix unit's peak. Synthetic weights with public shapes; contenders take turns inside one run.
-import { existsSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadAddon } from '../src/addon.ts';
 import { openModel } from '../src/model/load.ts';
 import { GREEDY, type ModelConfig, type NativeEngine, RUN_FIELDS, TOP_LOGPROBS } from '../src/native.ts';
-import { median, write } from './record.ts';
-import type { ShapeName } from './shapes.ts';
-import { synthesize } from './synthesize.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
+import { median } from '../src/bench/statistics.ts';
+import type { ShapeName } from '../src/bench/shapes.ts';
+import { findModel } from '../src/bench/models.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -69,8 +67,7 @@ function operations(config: ModelConfig, tokens: number): number {
 }
 
 async function measure(shape: ShapeName, weights: string) {
-  const folder = join(tmpdir(), 'baton-bench', shape);
-  if (!existsSync(join(folder, 'config.json'))) await synthesize(folder, shape, { seed: 1, type: 'bf16' });
+  const { folder } = await findModel(shape);
   const { config, files, tensors } = await openModel(folder);
   const addon = loadAddon();
   const rowCounts = flags.rows.split(',').map(Number);
@@ -144,4 +141,4 @@ for (const shape of flags.shapes.split(',') as ShapeName[]) {
     );
   }
 }
-write(flags.out, results);
+writeScriptRecord(flags.out, results);

@@ -9,7 +9,7 @@ import { Loop, POLICY_NAMES, type PolicyName } from '../src/loop/loop.ts';
 import { Request, type RequestOptions } from '../src/loop/request.ts';
 import { workload } from '../src/loop/workloads.ts';
 import { GREEDY, type NativeEngine } from '../src/native.ts';
-import { write } from './record.ts';
+import { writeScriptRecord } from '../src/bench/record.ts';
 
 const ROWS = [1, 8, 64, 256, 1024];
 const REUSE = ['off', 'misses', 'hits'] as const;
@@ -99,7 +99,7 @@ for (const policy of POLICY_NAMES) {
     for (const reuse of REUSE) results.push(await measure(policy, rows, reuse, rows >= 256 ? 2000 : 10_000));
   }
 }
-write(values.out, results);
+writeScriptRecord(values.out, results);
 if (values.json) console.log(JSON.stringify({ unit: 'microseconds per tick', results }, undefined, 2));
 else {
   const rounded = (value: unknown) => (typeof value === 'number' ? Number(value.toFixed(2)) : value);

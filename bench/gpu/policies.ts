@@ -17,7 +17,7 @@ import { generator, workload, type WorkloadName, type WorkloadRequest } from '..
 import { readConfig } from '../../src/model/config.ts';
 import { tensorShapes } from '../../src/model/families.ts';
 import { GREEDY, type ModelConfig, type NativeEngine, type TensorEntry } from '../../src/native.ts';
-import { SHAPES, type ShapeName } from '../shapes.ts';
+import { SHAPES, type ShapeName } from '../../src/bench/shapes.ts';
 import { Trial } from './trial.ts';
 
 const { values: flags } = parseArgs({

@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { loadAddon } from '../addon.ts';
 
 /** A file of results: what was measured, when, where, and how to do it again. */
@@ -43,4 +43,15 @@ export function record<Result>({ experiment, command, seed, results }: Experimen
 export function writeRecord(file: string, made: BenchRecord): void {
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, `${JSON.stringify(made, null, 1)}\n`);
+}
+
+/** What a script of bench/ found, where it was told to keep it. The script is named by the process's own arguments. */
+export function writeScriptRecord(file: string | undefined, results: readonly object[]): void {
+  if (file !== undefined) writeRecord(file, record({ ...thisScript(), results }));
+}
+
+export function thisScript(): { readonly experiment: string; readonly command: string } {
+  const [, path = '', ...args] = process.argv;
+  const experiment = basename(path, '.ts');
+  return { experiment, command: ['npm run bench --', experiment, ...args].join(' ') };
 }
