@@ -6,10 +6,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { ShapeName } from '../../bench/shapes.ts';
-import { SHAPES } from '../../bench/shapes.ts';
-import { synthesize } from '../../bench/synthesize.ts';
 import { GGUF_TYPES, type GgufType, writeGguf } from '../../src/bench/gguf-writer.ts';
+import { SHAPES, type ShapeName } from '../../src/bench/shapes.ts';
+import { synthesize } from '../../src/bench/synthesize.ts';
 import { EngineError } from '../../src/errors.ts';
 import { makeParts, type ModelParts, singleFile, writeFolder } from '../fake/model-folder.ts';
 
