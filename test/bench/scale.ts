@@ -19,10 +19,13 @@ async function run(args: readonly string[]): Promise<readonly ScaleResult[]> {
 scales('times ticks of every policy against rows, and of relay with and without shared prefixes', async () => {
   const results = await run(['--lines', 'tick', '--rows', '1,8']);
   const names = [...POLICY_NAMES, 'relay, no prefix shared', 'relay, every prefix shared'];
-  const expected = names.flatMap((name) => [1, 8].flatMap((x) => [`${name} ${x}`, `${name}, p99 ${x}`]));
+  const expected = names.flatMap((name) => [1, 8].flatMap((x) => [`${name} ${x}`, `${name}, p99 ${x}`, `${name}, rows in use ${x}`]));
   assert.equal(results.map(({ label, x }) => `${label} ${x}`), expected);
-  for (let i = 0; i < results.length; i += 2) assert.ok(0 < results[i]!.y.median && results[i]!.y.median <= results[i + 1]!.y.median);
-  assert.ok(results.every(({ unit }) => unit === 'µs'));
+  for (let i = 0; i < results.length; i += 3) {
+    const [p50, p99, used] = results.slice(i, i + 3).map(({ y }) => y.median) as [number, number, number];
+    assert.ok(0 < p50 && p50 <= p99 && 0 < used && used <= 1);
+  }
+  assert.equal([...new Set(results.map(({ unit }) => unit))], ['µs', 'share of rows']);
 });
 
 scales('times decode steps against context, to the last token there is', async () => {
