@@ -19,7 +19,14 @@ import { parseArgs } from 'node:util';
 
 const MOST_BYTES = 60 * 2 ** 20;
 /** Programs to compile, with everything they import. */
-const ENTRIES = ['src/cli/main.ts', 'test/law.ts', 'bench/gpu/end-to-end.ts', 'bench/gpu/policies.ts'];
+const ENTRIES = [
+  'src/cli/main.ts',
+  'src/bench/contender-process.ts',
+  ...readdirSync(new URL('../src/bench/contenders', import.meta.url)).map((name) => `src/bench/contenders/${name}`),
+  'test/law.ts',
+  'bench/gpu/end-to-end.ts',
+  'bench/gpu/policies.ts',
+];
 /** Of the packages: those that run there, and those that the addon is compiled with. Theirs come along. */
 const PACKAGES = [
   '@huggingface/jinja',

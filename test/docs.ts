@@ -48,6 +48,7 @@ docs('every link between the pages leads somewhere', () => {
   for (const page of [
     'README.md',
     'CONTRIBUTING.md',
+    'docs/benchmarks.md',
     'docs/design.md',
     'docs/errors.md',
     'docs/env.md',

@@ -22,8 +22,8 @@ export interface Findings {
   readonly results: readonly object[];
   /** What a person reads on stdout. */
   readonly text: string;
-  /** Something that was to be measured could not be, or proved wrong: the exit code is 1, and the results are kept. */
-  readonly failed?: boolean;
+  /** What could not be measured, or proved wrong: told on stderr, with exit code 1. The results are kept. */
+  readonly failures?: readonly string[];
 }
 
 /** An experiment, before it is a command. */
@@ -54,11 +54,12 @@ export function bench<F extends Flags>(description: BenchDescription<F>): Bench 
     async run(args, onProgress = () => {}) {
       const values = readFlags(args, all);
       const { json, out } = values as FlagValues<typeof OUTPUT_FLAGS>;
-      const { text, failed = false, ...found } = await description.run(values as FlagValues<F>, onProgress);
+      const { text, failures = [], ...found } = await description.run(values as FlagValues<F>, onProgress);
       const made = record({ experiment: name, command: ['baton bench', name, ...args.map(quoted)].join(' '), ...found });
       if (out !== undefined) writeRecord(out, made);
       process.stdout.write(json === true ? `${JSON.stringify(made, null, 2)}\n` : `${text.trimEnd()}\n`);
-      return failed ? 1 : 0;
+      for (const failure of failures) process.stderr.write(`baton: ${failure}\n`);
+      return failures.length > 0 ? 1 : 0;
     },
   };
 }
@@ -81,7 +82,16 @@ export function readNames<Name extends string>(flag: string, text: string, known
 
 /** The integers of a comma-separated flag. Throws UsageError. */
 export function readIntegers(flag: string, text: string, least: number, most: number): number[] {
-  return text.split(',').map((one) => readInteger(flag, one.trim() === '' ? NaN : Number(one), least, most));
+  return readNumbers(flag, text, least, most).map((one) => readInteger(flag, one, least, most));
+}
+
+/** The numbers of a comma-separated flag. Throws UsageError. */
+export function readNumbers(flag: string, text: string, least: number, most: number): number[] {
+  return text.split(',').map((one) => {
+    const value = one.trim() === '' ? NaN : Number(one);
+    if (value >= least && value <= most) return value;
+    throw new UsageError(`--${flag}: expected numbers from ${least} to ${most}, got ${JSON.stringify(one)}`);
+  });
 }
 
 /** Throws UsageError unless `value` is an integer from `least` to `most`. */

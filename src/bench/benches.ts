@@ -1,5 +1,7 @@
 import type { Bench } from './bench.ts';
 import { peers } from './peers.ts';
+import { relay } from './relay.ts';
+import { scale } from './scale.ts';
 
 /** The experiments by name, in the order in which help lists them. */
-export const BENCHES: Readonly<Record<string, Bench>> = { peers };
+export const BENCHES: Readonly<Record<string, Bench>> = { relay, peers, scale };

@@ -39,10 +39,11 @@ export function record<Result>({ experiment, command, seed, results }: Experimen
   };
 }
 
-/** Writes a record as JSON, its folder too. */
+/** Writes a record as JSON, its folder too. Lists of numbers take one line: some are as long as a run has steps. */
 export function writeRecord(file: string, made: BenchRecord): void {
   mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify(made, null, 1)}\n`);
+  const text = JSON.stringify(made, null, 1).replace(/\[[\s\d.,e+-]*\]/g, (list) => list.replace(/\n\s*/g, ''));
+  writeFileSync(file, `${text}\n`);
 }
 
 /** What a script of bench/ found, where it was told to keep it. The script is named by the process's own arguments. */

@@ -10,7 +10,7 @@ export interface Quantiles {
   readonly p99: number;
 }
 
-/** Shares of all row-time while somebody waited. See docs/scheduling-policies.md. */
+/** Shares of all row-time while somebody waited, of the round with the middle sum. See docs/scheduling-policies.md. */
 export interface IdleShares {
   /** Their sum. */
   readonly share: number;
@@ -36,7 +36,10 @@ export interface RelayResult {
   readonly requestsPerSecond: Spread;
   /** Requests/s that met both targets. */
   readonly goodPerSecond: Spread;
-  readonly targets: { readonly ttftMs: number; readonly itlMs: number };
+  /** Their share of all requests. */
+  readonly attainment: Spread;
+  /** Until the first token, and between tokens on average; null: none. */
+  readonly targets: { readonly ttftMs: number | null; readonly itlMs: number };
   readonly tokensPerSecond: Spread; // generated
   readonly ttft: Quantiles;
   readonly itl: Quantiles;
@@ -53,11 +56,22 @@ export interface RelayResult {
   readonly peakSlots: number;
   readonly steps: number;
   readonly preemptions: number;
+  /** Where it was looked for: `rate` is then the capacity, or the lowest rate tried if there is none. */
+  readonly capacity?: Capacity;
   /** Of one round, where it was asked for. */
   readonly memory?: MemoryCurve;
   readonly timeline?: Timeline;
   /** Why it has fewer rounds than were asked for. */
   readonly error?: string;
+}
+
+/** The highest rate of arrivals at which enough requests met their targets. */
+export interface Capacity {
+  /** 0 if too few did at any rate that was tried. */
+  readonly requestsPerSecond: number;
+  /** What share of requests had to. */
+  readonly share: number;
+  readonly probes: readonly { readonly rate: number; readonly attainment: number }[];
 }
 
 /** Slots of the arena over time; used + padding + free = all. */
