@@ -1,6 +1,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { FlagValues } from '../flags.ts';
 import { openModel } from '../model/load.ts';
 import { measureAgreement } from './agreement.ts';
@@ -36,7 +36,7 @@ const FLAGS = {
   seconds: { type: 'number', value: 'S', help: 'after which a comparison begins no further round; default 60' },
   from: { type: 'text', value: 'DIR', help: 'the folder whose node_modules has node-llama-cpp; default bench/peers' },
   seed: { type: 'number', value: 'N', help: 'of lengths and prompts; default 1' },
-  quick: { type: 'switch', help: 'tales, 1 and 16 requests, one round: half a minute' },
+  quick: { type: 'switch', help: 'tales, 1 and 16 requests, one round: a minute' },
   agreement: { type: 'switch', help: "instead: both engines' log-probabilities along texts; default --models tales" },
 } as const;
 
@@ -62,7 +62,8 @@ node-llama-cpp is no dependency: cd bench/peers && npm ci, or name another folde
 async function run(values: Values, onProgress: OnProgress): Promise<Findings> {
   const folder = mkdtempSync(join(tmpdir(), 'baton-peers-'));
   try {
-    const { seed = 1, from = PEERS, models = 'tales' } = values;
+    const { seed = 1, models = 'tales' } = values;
+    const from = resolve(values.from ?? PEERS);
     if (values.agreement !== true) return await new Comparison(values, folder, onProgress).run();
     const options = { from, seed: readSeed(seed), models: models.split(','), files: folder };
     return await measureAgreement(options, onProgress);
@@ -93,13 +94,11 @@ class Comparison {
   readonly #device: string;
   readonly #from: string;
   readonly #entrants: readonly Entrant[];
-  /** What a reader must be told besides the figures. */
-  readonly #notes: string[] = [];
+  readonly #failures: string[] = [];
   readonly #written = new Map<string, Promise<string>>();
-  #failed = false;
 
   constructor(values: Values, files: string, onProgress: OnProgress) {
-    const { seed = 1, quick = false, device = 'cpu', from = PEERS, seconds = 60 } = values;
+    const { seed = 1, quick = false, device = 'cpu', seconds = 60 } = values;
     this.#files = files;
     this.#onProgress = onProgress;
     this.#seed = readSeed(seed);
@@ -112,7 +111,7 @@ class Comparison {
     this.#rounds = readInteger('rounds', values.rounds ?? (quick ? 1 : 3), 1, 1000);
     this.#seconds = readInteger('seconds', seconds, 0, 1e6);
     this.#device = readNames('device', device, Object.keys(DEFAULT_PEERS))[0]!;
-    this.#from = from;
+    this.#from = resolve(values.from ?? PEERS);
     this.#entrants = this.#findEntrants(readNames('contenders', values.contenders ?? DEFAULT_PEERS[device]!, PEER_NAMES));
   }
 
@@ -125,8 +124,7 @@ class Comparison {
       this.#onProgress(i / settings.length, `${name}, ${bits} bit, ${concurrency} at a time`);
       results.push(...(await this.#compare(await findModel(name), bits, concurrency)));
     }
-    const text = [...this.#notes, peersTable(results), LEGEND].join('\n');
-    return { seed: this.#seed, results, text, failed: this.#failed };
+    return { seed: this.#seed, results, text: `${peersTable(results)}\n${LEGEND}`, failures: this.#failures };
   }
 
   #findEntrants(keys: readonly PeerName[]): Entrant[] {
@@ -137,8 +135,7 @@ class Comparison {
         if (!(devices as readonly string[]).includes(this.#device)) throw new Error(`it is not set up for ${this.#device}`);
         return [{ ...contender, found: contender.version(this.#from) }];
       } catch (error) {
-        this.#notes.push(`SKIP ${name}: ${(error as Error).message}`);
-        this.#failed = true;
+        this.#failures.push(`skipped ${name}: ${(error as Error).message}`);
         return [];
       }
     });
@@ -161,7 +158,7 @@ class Comparison {
     for (const entrant of this.#entrants.filter(({ formats }) => formats[bits].length > 0)) {
       const variant = await this.#choose(entrant, work, bits);
       if (variant !== undefined) chosen.push({ entrant, variant });
-      else this.#fail(`${where}: ${entrant.name} did not get through the short requests`);
+      else this.#failures.push(`${where}: ${entrant.name} did not get through the short requests`);
     }
     const entries = chosen.map(async ({ entrant: { name, module, setting }, variant }) => {
       return { name, module, setting: await setting(work, variant) };
@@ -171,7 +168,7 @@ class Comparison {
     return finishes.flatMap((finish, i) => {
       const { entrant, variant } = chosen[i]!;
       const error = finish.error ?? wrongCounts(finish.rounds, requests);
-      if (error !== undefined) this.#fail(`${where}: ${entrant.name}: ${error}`);
+      if (error !== undefined) this.#failures.push(`${where}: ${entrant.name}: ${error}`);
       if (finish.rounds.length === 0) return [];
       return [resultOf({ name, bits, concurrency, requests, entrant, variant, finish, error })];
     });
@@ -201,15 +198,10 @@ class Comparison {
     }
     return best?.variant;
   }
-
-  #fail(note: string): void {
-    this.#notes.push(`FAILED ${note}`);
-    this.#failed = true;
-  }
 }
 
 /** Fewer tokens than were asked for would look like speed. */
-function wrongCounts(rounds: readonly PeerRound[], requests: readonly PeerRequest[]): string | undefined {
+export function wrongCounts(rounds: readonly PeerRound[], requests: readonly PeerRequest[]): string | undefined {
   for (const { outputTokens } of rounds) {
     const id = requests.findIndex((request, i) => request.outputTokens !== outputTokens[i]);
     if (id >= 0) return `request ${id}: expected ${requests[id]!.outputTokens} tokens, got ${outputTokens[id] ?? 0}`;
