@@ -307,10 +307,8 @@ function interleaved(values: Float32Array, width: number, headDim: number): Floa
 function encode(values: Float32Array, type: GgufType, name: string): Uint8Array {
   const most = type === 'f16' ? LARGEST_F16 : type === 'q8_0' ? LARGEST_F16 * 127 : Infinity;
   if (most < Infinity) {
-    for (const value of values) {
-      if (Math.abs(value) <= most) continue;
-      throw unsupported(`${name}: expected values up to ${most} in ${type}, got ${value}`);
-    }
+    const beyond = values.findIndex((value) => !(Math.abs(value) <= most));
+    if (beyond >= 0) throw unsupported(`${name}: expected values up to ${most} in ${type}, got ${values[beyond]}`);
   }
   switch (type) {
     case 'f32':
