@@ -43,8 +43,9 @@ function baton(args: readonly string[], input = '', environment: Record<string, 
 }
 
 cli('explains itself, each command, and its version', async () => {
-  const commands = ['demo', 'generate', 'chat', 'info', 'build'];
-  for (const args of [['--help'], ['help'], ...commands.map((name) => [name, '--help'])]) {
+  const commands = ['demo', 'generate', 'chat', 'info', 'bench', 'build'];
+  const benches = ['relay', 'scale'].map((name) => ['bench', name, '--help']);
+  for (const args of [['--help'], ['help'], ...commands.map((name) => [name, '--help']), ...benches]) {
     const { code, stdout, stderr } = await baton(args);
     assert.equal([code, stderr], [0, '']);
     assert.match(stdout, /^(baton:|Usage: baton )/);
@@ -65,6 +66,11 @@ cli('answers wrong usage with exit code 2, on stderr alone', async () => {
     [['generate', '--prompts', join(folder, 'none')], /expected a file that can be read/],
     [['demo', '--requests', '0'], /--requests: expected an integer from 1/],
     [['demo', '--policy', 'static'], /unknown option --policy/],
+    [['bench'], /expected .*relay, scale.*, got nothing/],
+    [['bench', 'rely'], /unknown command "rely"; did you mean relay\?\n/],
+    [['bench', 'relay', '--row', '4'], /unknown option --row; did you mean --rows\?/],
+    [['bench', 'relay', '--workloads', 'chatt'], /--workloads: expected uniform, .*got "chatt"; did you mean chat\?/],
+    [['bench', 'scale', '--lines', 'tick,tock'], /--lines: expected tick, context, arena, requests, got "tock"/],
     [['build', '--cuda', 'maybe'], /--cuda: expected auto, on or off, got "maybe"/],
   ];
   for (const [args, message] of wrong) {
@@ -291,6 +297,14 @@ native('demonstrates as one JSON document', async () => {
   }
   const [first, second] = document.results.map(({ idle }) => (idle as { share: number }).share);
   assert.ok((second ?? 1) < (first ?? 0), 'relay wastes less than static');
+});
+
+native('runs an experiment and prints one record as JSON', async () => {
+  const { code, stdout } = await baton(['bench', 'scale', '--quick', '--lines', 'requests', '--requests', '50', '--json']);
+  assert.is(code, 0);
+  const document = JSON.parse(stdout) as { experiment: string; command: string; results: { x: number }[] };
+  assert.equal([document.experiment, document.results.map(({ x }) => x)], ['scale', [50]]);
+  assert.is(document.command, 'baton bench scale --quick --lines requests --requests 50 --json');
 });
 
 cli('gives the same tokens however often requests are preempted', async () => {

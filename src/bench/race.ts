@@ -14,6 +14,8 @@ export interface RaceOptions {
   readonly rounds: number;
   /** Rounds before them, which nobody counts; 1 unless given. */
   readonly warmups?: number;
+  /** No round begins later than so long after the first counted one; one is always played. No limit unless given. */
+  readonly budgetMs?: number;
   /** How long one order may take before its process is ended. */
   readonly timeoutMs?: number;
   readonly onRound?: (name: string, round: number) => void;
@@ -34,11 +36,14 @@ const ERROR_LINES = 12; // of what a process said before it ended
  * caches of another. Who begins changes from round to round. One that fails leaves the others running.
  */
 export async function race<Round>(entries: readonly Entry[], options: RaceOptions): Promise<Finish<Round>[]> {
-  const { rounds, warmups = 1, timeoutMs = TIMEOUT_MS, onRound } = options;
+  const { rounds, warmups = 1, budgetMs = Infinity, timeoutMs = TIMEOUT_MS, onRound } = options;
   const runners = entries.map((entry) => new Runner<Round>(entry, timeoutMs));
   try {
     for (const runner of runners) await runner.open();
+    let begin = 0;
     for (let round = -warmups; round < rounds; round++) {
+      if (round === 0) begin = performance.now();
+      if (round > 0 && performance.now() - begin >= budgetMs) break;
       for (let turn = 0; turn < runners.length; turn++) {
         const runner = runners[(turn + warmups + round) % runners.length]!;
         if (!(await runner.play(round >= 0))) continue;

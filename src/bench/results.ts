@@ -117,7 +117,8 @@ export interface KernelResult {
 /** One engine on the same weights and prompts as the others of its run. */
 export interface PeerResult {
   readonly model: string;
-  readonly weights: string; // bf16, f16, int8, q8_0
+  readonly weights: string; // what all have in common: 16 bit, 8 bit
+  readonly format: string; // what the contender made of it: bf16, f16, int8, q8_0
   readonly contender: string; // baton, node-llama-cpp evaluate, …
   readonly version: string;
   readonly threads: number;
@@ -133,7 +134,10 @@ export interface PeerResult {
   readonly error?: string;
 }
 
-/** Whether two engines compute the same function: logits at the same positions of the same texts. */
+/**
+ * Whether two engines compute the same function: log-probabilities at the same positions of the same texts, which differ
+ * from logits by a constant.
+ */
 export interface AgreementResult {
   readonly model: string;
   readonly weights: string;
@@ -142,8 +146,11 @@ export interface AgreementResult {
   readonly positions: number;
   /** Share of positions with the same most likely token. */
   readonly top1: number;
+  /** Over the likeliest tokens of all positions. */
   readonly largestDifference: number;
   readonly meanDifference: number;
+  /** Most by which one engine preferred another token at a position to that of the other engine. */
+  readonly largestPreference: number;
 }
 
 /** Something against something: one point of one line. */

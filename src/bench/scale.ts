@@ -106,10 +106,11 @@ function ticks(values: Values, seed: number): Run {
     return finishes.flatMap(({ name, rounds, error }) => {
       if (error !== undefined) throw new Error(`${name}: ${error}`);
       return rows.flatMap((x, i) => {
-        const of = (at: 'p50' | 'p99') => spread(rounds.map((times) => times[i]![at]));
+        const of = (at: keyof TickTimes, over = 1) => spread(rounds.map((times) => times[i]![at] / over));
         return [
           { line: 'tick', label: name, x, unit: 'µs', y: of('p50') },
           { line: 'tick', label: `${name}, p99`, x, unit: 'µs', y: of('p99') },
+          { line: 'tick', label: `${name}, rows in use`, x, unit: 'share of rows', y: of('usedRows', x) },
         ] as const;
       });
     });

@@ -68,4 +68,9 @@ races('one that does not answer is ended', async () => {
   assert.is(good!.rounds.length, 1);
 });
 
+races('a spent budget leaves one counted round to each, whatever was asked for', async () => {
+  const finishes = await race<Round>([entry('a'), entry('b')], { rounds: 5, budgetMs: 0 });
+  assert.equal(finishes.map(({ rounds }) => rounds.map(({ round }) => round)), [[1], [1]]);
+});
+
 races.run();

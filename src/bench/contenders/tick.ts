@@ -12,23 +12,28 @@ export interface TickSetting {
   readonly policy: PolicyName;
   readonly reuse: Reuse;
   readonly rows: readonly number[];
-  /** Counted ones, after half as many that are not; fewer beyond 256 rows, where each takes longer. */
+  /**
+   * Counted ones, after half as many that are not, and after those that first fill the rows. Fewer beyond 256 rows,
+   * where each takes longer.
+   */
   readonly ticks: number;
   readonly seed: number;
 }
 
-/** Microseconds of a tick. */
+/** Microseconds of a tick, and how many rows were in use on average. */
 export interface TickTimes {
   readonly rows: number;
   readonly p50: number;
   readonly p99: number;
+  readonly usedRows: number;
 }
 
 const CONTEXT = 1024;
-const STEP_PROMPT_TOKENS = 512;
+const STEP_PROMPT_TOKENS = 512; // or as many as rows: what refilling all of them takes
 const LENGTHS = 1000; // different requests
 const FULL_ROWS = 256; // up to which all ticks are taken
 const LEAST_TICKS = 100;
+const MOST_FILLING = 1000; // ticks
 
 /** A loop on a device that takes no time; rows are refilled from a queue that never runs dry. */
 export async function open(setting: TickSetting): Promise<OpenContender<readonly TickTimes[]>> {
@@ -49,7 +54,7 @@ async function measure(setting: TickSetting, rows: number): Promise<TickTimes> {
   const loop = new Loop(instant(rows * CONTEXT), {
     rows,
     context: CONTEXT,
-    stepTokens: rows + STEP_PROMPT_TOKENS,
+    stepTokens: rows + Math.max(rows, STEP_PROMPT_TOKENS),
     policy,
     admission: 'optimistic',
     queueRequests: 1e6,
@@ -64,15 +69,23 @@ async function measure(setting: TickSetting, rows: number): Promise<TickTimes> {
     const prompt = new Int32Array(promptTokens).fill(reuse === 'hits' ? 5 : id);
     return { prompt, maxTokens: outputTokens, stopTokens: new Set(), minTokens: 0, sampling: GREEDY };
   };
-  const micros = new Float64Array(ticks);
-  for (let tick = -(ticks >> 1), id = 0; tick < ticks; tick++) {
+  let id = 0;
+  const tick = async (): Promise<number> => {
     while (loop.queue.length < 2 * rows) loop.add(new Request(id, wanted(id++)));
     const start = performance.now();
     await loop.tick();
-    if (tick >= 0) micros[tick] = (performance.now() - start) * 1000;
+    return (performance.now() - start) * 1000;
+  };
+  for (let filling = 0; loop.batch.free > 0 && filling < MOST_FILLING; filling++) await tick();
+  for (let i = 0; i < ticks >> 1; i++) await tick();
+  const micros = new Float64Array(ticks);
+  let used = 0;
+  for (let i = 0; i < ticks; i++) {
+    micros[i] = await tick();
+    used += loop.batch.length;
   }
   const sorted = [...micros.sort()];
-  return { rows, p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99) };
+  return { rows, p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), usedRows: used / ticks };
 }
 
 function instant(slots: number): NativeEngine {
