@@ -13,12 +13,12 @@ const FIRST_MARK = 64; // tokens; each is twice the one before, and the last is 
 const STEPS = 16; // decode steps up to each mark
 const UNCOUNTED = 4; // of them, the first
 
-/** Rows begin and end together; what was computed of the text for one mark is copied for the next. */
+/** `used` rows begin and end together; what was computed of the text for one mark is copied for the next. */
 export async function timeContexts(
   engine: NativeEngine,
+  { rows, stepTokens }: { readonly rows: number; readonly stepTokens: number }, // that it was loaded with
   text: readonly number[],
-  rows: number,
-  stepTokens: number,
+  used: number,
 ): Promise<ContextTimes[]> {
   const context = text.length;
   let ms: number[] = [];
@@ -46,9 +46,9 @@ export async function timeContexts(
     ms = [];
     decodes = 0;
     const asked = { prompt: text.slice(0, x - STEPS), maxTokens: STEPS, minTokens: 0, stopTokens: new Set<number>() };
-    for (let id = 0; id < rows; id++) loop.add(new Request(id, { ...asked, sampling: GREEDY }));
+    for (let id = 0; id < used; id++) loop.add(new Request(id, { ...asked, sampling: GREEDY }));
     while (!loop.idle) await loop.tick();
-    times.push({ x, rows, ms });
+    times.push({ x, rows: used, ms });
     if (x === context) return times;
   }
 }

@@ -138,7 +138,7 @@ function contexts(values: Values, seed: number): Run {
     try {
       for (let round = 0; round < rounds; round++) {
         for (const count of rowCounts) {
-          for (const one of await timeContexts(engine, text, count, sizes.stepTokens)) {
+          for (const one of await timeContexts(engine, room, text, count)) {
             const key = `${count} rows, ${one.x} tokens`;
             times.set(key, { ...one, ms: [...(times.get(key)?.ms ?? []), ...one.ms] });
           }
