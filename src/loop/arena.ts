@@ -47,7 +47,8 @@ export interface ArenaStats {
   readonly peak: number;
 }
 
-const HOLES = 32; // with room for a span, that are looked at. 16: 63 slots moved per tick of 1,024 rows, 32: 43, 64: 32, all: 24
+// With room for a span, that are looked at. 128 instead: 27 slots moved per tick of 1,024 rows, not 59, and 7 % more time.
+const HOLES = 32;
 
 interface Hole {
   start: number;
@@ -129,7 +130,7 @@ export class KvArena {
     if (more > this.#free) return false;
     const next = this.#spans[this.#after(span.offset)];
     if (span.offset + slots > (next === undefined ? this.slots : next.offset)) {
-      const place = this.#search(span, slots);
+      const place = this.#roomToGrow(span, slots);
       if (place === undefined) return false;
       this.#clear(place);
       if (place.offset !== span.offset) this.#move(span, place.offset);
@@ -365,6 +366,29 @@ export class KvArena {
     }
     this.#begun = best ?? 0;
     return best;
+  }
+
+  /**
+   * What `#search` would find, and mostly without it: nothing costs less than the cheaper of moving those in its way and
+   * moving the span itself into a hole.
+   */
+  #roomToGrow(span: Span, slots: number): Place | undefined {
+    const own = this.#moveCost(span);
+    const end = span.offset + slots;
+    let cost = 0;
+    const evicted: Span[] = [];
+    for (let i = this.#after(span.offset); i < this.#spans.length && this.#spans[i]!.offset < end; i++) {
+      evicted.push(this.#spans[i]!);
+      cost += this.#moveCost(this.#spans[i]!);
+    }
+    if (cost <= own && end <= this.slots && this.#receives(span, span.offset, evicted)) {
+      const targets = this.#pack(evicted, this.#targets(), span.offset, end);
+      if (targets !== undefined) return { offset: span.offset, evicted, targets };
+    } else if (own < cost || end > this.slots) {
+      const hole = this.#hole(slots, this.slots, this.slots);
+      if (hole !== undefined && this.#receives(span, hole)) return { offset: hole, evicted: [], targets: [] };
+    }
+    return this.#search(span, slots);
   }
 
   /**
