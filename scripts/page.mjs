@@ -4,6 +4,10 @@ import { build } from 'esbuild';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+/** Goes with every page, as its licences ask. */
+const NOTICE = `/*! Charts: Observable Plot, (c) Observable, Inc.; D3 and isoformat, (c) Mike Bostock (ISC); d3-ease, (c) Robert Penner
+(BSD-3-Clause); interval-tree-1d and binary-search-bounds, (c) Mikola Lysenko (MIT). Texts: THIRD-PARTY-NOTICES.md of baton-llm. */`;
+
 const page = fileURLToPath(new URL('../src/report/page', import.meta.url));
 
 /** Writes main.js and page.css to a folder. */
@@ -16,6 +20,7 @@ export function buildPage(folder) {
     format: 'iife',
     target: 'es2022',
     charset: 'utf8',
+    banner: { js: NOTICE },
     legalComments: 'inline',
     logLevel: 'warning',
   });

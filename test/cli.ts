@@ -1,6 +1,6 @@
 // Timeout: 300 s
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +14,7 @@ import { heavyTail } from '../src/cli/workload.ts';
 import { Engine } from '../src/engine.ts';
 import type { StepRecord } from '../src/loop/loop.ts';
 import { TALES } from './fake/tokenizers.ts';
+import { scaleRecord } from './report/fake/records.ts';
 
 const cli = suite('Command line');
 
@@ -43,7 +44,7 @@ function baton(args: readonly string[], input = '', environment: Record<string, 
 }
 
 cli('explains itself, each command, and its version', async () => {
-  const commands = ['demo', 'generate', 'chat', 'info', 'bench', 'build'];
+  const commands = ['demo', 'generate', 'chat', 'info', 'bench', 'report', 'build'];
   const benches = ['relay', 'scale'].map((name) => ['bench', name, '--help']);
   for (const args of [['--help'], ['help'], ...commands.map((name) => [name, '--help']), ...benches]) {
     const { code, stdout, stderr } = await baton(args);
@@ -66,11 +67,14 @@ cli('answers wrong usage with exit code 2, on stderr alone', async () => {
     [['generate', '--prompts', join(folder, 'none')], /expected a file that can be read/],
     [['demo', '--requests', '0'], /--requests: expected an integer from 1/],
     [['demo', '--policy', 'static'], /unknown option --policy/],
-    [['bench'], /expected .*relay, scale.*, got nothing/],
+    [['bench'], /expected .*relay.*, got nothing/],
     [['bench', 'rely'], /unknown command "rely"; did you mean relay\?\n/],
     [['bench', 'relay', '--row', '4'], /unknown option --row; did you mean --rows\?/],
     [['bench', 'relay', '--workloads', 'chatt'], /--workloads: expected uniform, .*got "chatt"; did you mean chat\?/],
     [['bench', 'scale', '--lines', 'tick,tock'], /--lines: expected tick, context, arena, requests, got "tock"/],
+    [['report'], /expected files of results, got none/],
+    [['report', join(folder, 'none.json')], /none\.json: expected a file that can be read/],
+    [['report', '--ot', 'x'], /unknown option --ot; did you mean --out\?/],
     [['build', '--cuda', 'maybe'], /--cuda: expected auto, on or off, got "maybe"/],
   ];
   for (const [args, message] of wrong) {
@@ -91,6 +95,16 @@ cli('says which line of a file of prompts is wrong', async () => {
   };
   await check('"fine"\n{', /line 2: expected JSON/);
   await check('\n7', /line 2: expected a text or an object/);
+});
+
+cli('makes a page of files of results, in a folder that is not there yet', async () => {
+  const record = join(folder, 'scale.json');
+  writeFileSync(record, JSON.stringify(scaleRecord()));
+  const page = join(folder, 'pages', 'report.html');
+  const { code, stdout, stderr } = await baton(['report', record, '--out', page]);
+  assert.equal([code, stderr], [0, '']);
+  assert.match(stdout, /report\.html: \d+ KiB\n$/);
+  assert.match(readFileSync(page, 'utf8'), /^<!doctype html>[^]*scale\.json[^]*<\/html>\n$/);
 });
 
 cli('fails with exit code 1 where there is no model, and shows the stack only when debugging', async () => {

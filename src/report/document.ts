@@ -118,7 +118,7 @@ function sectionsOf(evidence: Evidence, figures: Figures, ratios: readonly Speed
     section('latency', 'Latency', ours('tables'), relay.length > 0, () => latencySection(ofRelay, figures)),
     section('capacity', 'Capacity', ours('capacity'), open, () => capacitySection(ofRelay, figures)),
     section('peers', 'Other engines', 'baton bench peers --out peers.json', peers.length > 0, () => peerSection(peers, figures)),
-    section('agreement', 'The same function', 'baton bench peers --out peers.json', agreement.length > 0, () => {
+    section('agreement', 'The same function', 'baton bench peers --agreement --out agreement.json', agreement.length > 0, () => {
       return agreementSection(agreement);
     }),
     section('kernels', 'Kernels', 'baton bench kernels --out kernels.json', kernels.length > 0, () => {

@@ -120,6 +120,7 @@ const kernel = object<KernelResult>({
 const peer = object<PeerResult>({
   model: text,
   weights: text,
+  format: text,
   contender: text,
   version: text,
   threads: number,
@@ -143,6 +144,7 @@ const agreement = object<AgreementResult>({
   top1: number,
   largestDifference: number,
   meanDifference: number,
+  largestPreference: number,
 });
 
 const scale = object<ScaleResult>({

@@ -4,7 +4,7 @@ import type { Range } from './calculator.ts';
 import type { Line, Point } from './charts.ts';
 import type { Measured, Source } from './evidence.ts';
 import { cite, failures, type Figures, grid, groupBy, lineKey, tones, unique } from './figures.ts';
-import { count, figure, listing, percent, range, times } from './format.ts';
+import { count, figure, listing, percent, plain, range, times } from './format.ts';
 import { type Html, html, table } from './html.ts';
 import { ratioOf } from './relay.ts';
 
@@ -41,23 +41,31 @@ function best(results: readonly PeerResult[]): PeerResult | undefined {
     .toSorted((a, b) => b.tokensPerSecond.median - a.tokensPerSecond.median)[0];
 }
 
-/** A contender may have run with several thread counts; each is a line of its own. */
-function nameOf({ contender, threads }: PeerResult, results: readonly PeerResult[]): string {
-  const several = unique(results.filter((one) => one.contender === contender).map((one) => one.threads)).length > 1;
-  return several ? `${contender}, ${count(threads, 'thread')}` : contender;
+/** Each takes the format and the threads that are best for it, at every concurrency anew. */
+function settingOf({ format, threads }: PeerResult): string {
+  return `${format}, ${count(threads, 'thread')}`;
+}
+
+/** What a request has on average; from least to most over the trials. */
+function tokensText(results: readonly PeerResult[]): string {
+  const of = (total: 'promptTokens' | 'outputTokens') => {
+    const means = results.map((one) => Math.round(one[total] / one.requests));
+    return range(Math.min(...means), Math.max(...means), plain);
+  };
+  return `On average ${of('promptTokens')} prompt and ${of('outputTokens')} output tokens a request.`;
 }
 
 export function peerSection(measured: readonly Measured<PeerResult>[], figures: Figures): Html {
   const parts = measured.map(({ source, results }) => {
-    const names = unique(results.map((one) => nameOf(one, results))).toSorted((a, b) => Number(isOurs(b)) - Number(isOurs(a)));
+    const names = unique(results.map(({ contender }) => contender)).toSorted((a, b) => Number(isOurs(b)) - Number(isOurs(a)));
     const colours = tones(names, isOurs);
     const ratios = peerRatios([{ source, results }]);
     const groups = groupBy(results, ({ model, weights }) => `${model} ${weights}`);
     const panels = groups.map((group) => {
       const { model, weights } = group[0]!;
       const ticks = unique(group.map(({ concurrency }) => concurrency)).toSorted((a, b) => a - b);
-      const lines = groupBy(group, (one) => nameOf(one, results)).map((own): Line => {
-        const name = nameOf(own[0]!, results);
+      const lines = groupBy(group, ({ contender }) => contender).map((own): Line => {
+        const name = own[0]!.contender;
         const points = own
           .toSorted((a, b) => a.concurrency - b.concurrency)
           .map(({ concurrency, tokensPerSecond: { median, least, most } }): Point => ({ x: concurrency, y: median, least, most }));
@@ -81,8 +89,8 @@ export function peerSection(measured: readonly Measured<PeerResult>[], figures: 
       const { model, weights } = group[0]!;
       const figuresOf = (name: string) =>
         concurrencies.map((concurrency) => {
-          const found = group.find((one) => one.concurrency === concurrency && nameOf(one, results) === name);
-          return figure(found?.tokensPerSecond.median ?? NaN);
+          const found = group.find((one) => one.concurrency === concurrency && one.contender === name);
+          return found === undefined ? '–' : html`${figure(found.tokensPerSecond.median)} <small>${settingOf(found)}</small>`;
         });
       const ratioCells = concurrencies.map((concurrency) => {
         const found = ratios.find((one) => one.model === model && one.weights === weights && one.concurrency === concurrency);
@@ -90,16 +98,17 @@ export function peerSection(measured: readonly Measured<PeerResult>[], figures: 
         const { median, least, most } = found.ratio;
         return html`<span title="${range(least, most, times)}, over ${found.peer.contender}">${times(median)}</span>`;
       });
-      const own = names.filter((name) => group.some((one) => nameOf(one, results) === name));
+      const own = names.filter((name) => group.some(({ contender }) => contender === name));
       return table(
         `Tokens/s, prompts included, by concurrent requests: ${model}, ${weights}`,
         ['engine', ...concurrencies.map(String)],
         [...own.map((name) => [name, ...figuresOf(name)]), ['ours ÷ best other', ...ratioCells]],
       );
     });
-    const versions = unique(results.map(({ contender, version, threads }) => `${contender} ${version}, ${count(threads, 'thread')}`));
+    const versions = unique(results.map(({ contender, version }) => `${contender} ${version}`));
     return html`<h3>${source.machine} ${cite(source)}</h3>
-${grid(panels, html`Tokens of prompts and answers. ${versions.join('; ')}. ${cite(source)}`, lineKey(colours))}
+${grid(panels, html`${tokensText(results)} Medians; thin lines: least and most.
+${versions.join('; ')}. ${cite(source)}`, lineKey(colours))}
 ${tables}${failures([{ source, results }])}`;
   });
   return html`<p>The same weights, prompts and sampling, in one run, taking turns. Each peer at its best settings: the ratio is
@@ -108,19 +117,20 @@ against whichever of them is quickest.</p>${parts}`;
 
 export function agreementSection(measured: readonly Measured<AgreementResult>[]): Html {
   const lines = measured.flatMap(({ source, results }) =>
-    results.map(({ model, weights, contender, version, positions, top1, largestDifference, meanDifference }) => [
+    results.map(({ model, weights, contender, version, positions, top1, ...differences }) => [
       html`${model}, ${weights} ${cite(source)}`,
       `${contender} ${version}`,
       figure(positions),
       percent(top1),
-      figure(largestDifference),
-      figure(meanDifference),
+      figure(differences.largestDifference),
+      figure(differences.meanDifference),
+      figure(differences.largestPreference),
     ]),
   );
-  return html`<p>Logits at the same positions of the same texts: an independent check that both engines compute the same
-function.</p>${table(
-    'Agreement of the most likely token, and differences of logits',
-    ['model', 'with', 'positions', 'same top token', 'largest difference', 'mean difference'],
+  return html`<p>Log-probabilities at the same positions of the same texts: an independent check that both engines compute
+the same function.</p>${table(
+    'Agreement of the most likely token, and differences of log-probabilities',
+    ['model', 'with', 'positions', 'same top token', 'largest difference', 'mean difference', 'largest preference'],
     lines,
   )}`;
 }

@@ -40,7 +40,7 @@ document('shows every section that the files have figures for', () => {
 document('leaves out the others, and says which command makes them', () => {
   const page = pageOf(scaleRecord());
   assert.equal(headings(page), ['Scale', 'Not in these files', 'Sources']);
-  for (const command of ['relay --tables', 'relay --timelines', 'relay --memory', 'relay --capacity', 'peers', 'kernels']) {
+  for (const command of ['relay --tables', 'relay --timelines', 'relay --memory', 'relay --capacity', 'peers', 'peers --agreement', 'kernels']) {
     assert.ok(page.includes(`<code>baton bench ${command} --out`), command);
   }
 });

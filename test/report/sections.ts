@@ -121,7 +121,7 @@ sections('capacity is the highest rate below which none has failed', () => {
 sections('our best is compared with the best of all others, at one concurrency', () => {
   const ratios = peerRatios(evidenceOf(peerRecord()).peers);
   assert.is(ratios.length, 8);
-  const { peer, ratio } = ratios.find(({ weights, concurrency }) => weights === 'bf16' && concurrency === 16)!;
+  const { peer, ratio } = ratios.find(({ weights, concurrency }) => weights === '16 bit' && concurrency === 16)!;
   assert.is(peer.contender, 'node-llama-cpp lockstep');
   assert.is(ratio.median.toFixed(3), (16 ** 0.75 / 16 ** 0.3).toFixed(3));
 });

@@ -181,18 +181,19 @@ export const PEERS = ['baton', 'node-llama-cpp evaluate', 'node-llama-cpp lockst
 
 export function peerRecord(): BenchRecord<PeerResult | AgreementResult> {
   const speed: Readonly<Record<string, number>> = { baton: 1, 'node-llama-cpp evaluate': 0.8, 'node-llama-cpp lockstep': 1 };
-  const peers = ['bf16', 'int8'].flatMap((weights) =>
+  const peers = ['16 bit', '8 bit'].flatMap((weights) =>
     [1, 4, 16, 64].flatMap((concurrency) =>
       PEERS.map((contender): PeerResult => {
         const gain = contender === 'baton' ? concurrency ** 0.75 : concurrency ** 0.3;
-        const perSecond = (weights === 'int8' ? 110 : 48) * speed[contender]! * gain;
+        const perSecond = (weights === '8 bit' ? 110 : 48) * speed[contender]! * gain;
         const requests = Math.max(4, concurrency);
         return {
           model: 'toy-135m',
           weights,
+          format: weights === '16 bit' ? 'bf16' : contender === 'baton' ? 'int8' : 'q8_0',
           contender,
           version: contender === 'baton' ? '0.1.0' : '3.22.1',
-          threads: 2,
+          threads: concurrency > 1 ? 2 : 1,
           concurrency,
           requests,
           promptTokens: 128 * requests,
@@ -213,6 +214,7 @@ export function peerRecord(): BenchRecord<PeerResult | AgreementResult> {
     top1: 0.9965,
     largestDifference: 0.084,
     meanDifference: 0.0061,
+    largestPreference: 0.012,
   };
   return { ...ORIGIN, experiment: 'peers', command: 'baton bench peers --out peers.json', results: [...peers, agreement] };
 }
