@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Goes with every page, as its licences ask. */
-const NOTICE = `/*! Charts: Observable Plot, (c) Observable, Inc.; D3 and isoformat, (c) Mike Bostock (ISC); d3-ease, (c) Robert Penner
-(BSD-3-Clause); interval-tree-1d and binary-search-bounds, (c) Mikola Lysenko (MIT). Texts: THIRD-PARTY-NOTICES.md of baton-llm. */`;
+const NOTICE = `/*! Charts: Observable Plot, (c) 2020-2025 Observable, Inc.; D3, (c) 2010-2026 Mike Bostock; isoformat, (c) 2021
+Mike Bostock (ISC); ColorBrewer's colours (Apache-2.0), parts of GeographicLib (MIT): THIRD-PARTY-NOTICES.md of baton-llm */`;
 
 const page = fileURLToPath(new URL('../src/report/page', import.meta.url));
 
-/** Writes main.js and page.css to a folder. */
+/** Writes main.js and page.css to a folder; answers with what esbuild says of them. */
 export function buildPage(folder) {
   return build({
     entryPoints: [join(page, 'main.ts'), join(page, 'page.css')],
@@ -22,6 +22,7 @@ export function buildPage(folder) {
     charset: 'utf8',
     banner: { js: NOTICE },
     legalComments: 'inline',
+    metafile: true,
     logLevel: 'warning',
   });
 }

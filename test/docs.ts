@@ -49,6 +49,7 @@ docs('every link between the pages leads somewhere', () => {
     'README.md',
     'CONTRIBUTING.md',
     'docs/benchmarks.md',
+    'docs/benchmarks-report.md',
     'docs/design.md',
     'docs/errors.md',
     'docs/env.md',

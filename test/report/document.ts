@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { pageOf } from './fake/page.ts';
+import { bundledPackages, pageOf } from './fake/page.ts';
 import { kernelRecord, peerRecord, relayRecord, scaleRecord } from './fake/records.ts';
 
 const document = suite('Document');
@@ -28,6 +28,14 @@ document('allows the scripts and styles it has, by hash, and nothing else', () =
   for (const text of inline) {
     assert.ok(policy.includes(`'sha256-${createHash('sha256').update(text).digest('base64')}'`));
   }
+});
+
+document('names whose work it holds', () => {
+  const packages = bundledPackages();
+  assert.ok(packages.includes('@observablehq/plot'));
+  const others = packages.filter((name) => !/^(@observablehq\/plot|isoformat|d3-[a-z-]+)$/.test(name));
+  assert.equal(others, [], 'THIRD-PARTY-NOTICES.md and the notice in scripts/page.mjs are about these packages only');
+  assert.match(whole, /\/\*! Charts: Observable Plot/);
 });
 
 document('shows every section that the files have figures for', () => {
