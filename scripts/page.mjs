@@ -5,8 +5,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Goes with every page, as its licences ask. */
-const NOTICE = `/*! Charts: Observable Plot, (c) 2020-2025 Observable, Inc.; D3, (c) 2010-2026 Mike Bostock; isoformat, (c) 2021
-Mike Bostock (ISC); ColorBrewer's colours (Apache-2.0), parts of GeographicLib (MIT): THIRD-PARTY-NOTICES.md of baton-llm */`;
+const NOTICE = `/*! Charts: Observable Plot, (c) 2020-2025 Observable, Inc.; D3, (c) 2010-2026 Mike Bostock;
+isoformat, (c) 2021 Mike Bostock (ISC); ColorBrewer's colours (Apache-2.0), parts of GeographicLib (MIT):
+THIRD-PARTY-NOTICES.md of baton-llm */`;
 
 const page = fileURLToPath(new URL('../src/report/page', import.meta.url));
 

@@ -9,7 +9,16 @@ import { embedJson, type Html, html, Html as Markup } from './html.ts';
 import { kernelSection } from './kernels.ts';
 import { hasMemory, memorySection } from './memory.ts';
 import { agreementSection, peerSection } from './peers.ts';
-import { capacitySection, finishSection, hasSizes, idleSection, latencySection, settings, speedups, throughputSection } from './relay.ts';
+import {
+  capacitySection,
+  finishSection,
+  hasSizes,
+  idleSection,
+  latencySection,
+  settings,
+  speedups,
+  throughputSection,
+} from './relay.ts';
 import { scaleSection } from './scale.ts';
 import { hasTimeline, timelineSection } from './timeline.ts';
 
@@ -34,7 +43,8 @@ const THEME = `try{const t=localStorage.getItem('baton-theme');if(t)document.doc
 const PATTERNS = html`<svg class="patterns" width="0" height="0" aria-hidden="true"><defs>
 <pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
 <rect class="hatch-ground" width="5" height="5"/><rect class="hatch-line" width="1.6" height="5"/></pattern>
-<pattern id="dots" width="5" height="5" patternUnits="userSpaceOnUse"><circle class="dot-mark" cx="2.5" cy="2.5" r="0.8"/></pattern>
+<pattern id="dots" width="5" height="5" patternUnits="userSpaceOnUse">
+<circle class="dot-mark" cx="2.5" cy="2.5" r="0.8"/></pattern>
 </defs></svg>`;
 
 export function documentOf(evidence: Evidence, { script, style }: Assets): string {
@@ -48,7 +58,7 @@ export function documentOf(evidence: Evidence, { script, style }: Assets): strin
     "default-src 'none'",
     `script-src ${hashOf(THEME)} ${hashOf(script)}`,
     `style-src ${hashOf(style)}`,
-    "img-src data:",
+    'img-src data:',
     "base-uri 'none'",
     "form-action 'none'",
   ].join('; ');
@@ -72,25 +82,30 @@ ${PATTERNS}
 <div class="top"><p class="name">Baton</p>
 <button type="button" id="theme" aria-pressed="false">Dark</button></div>
 <h1>What was measured</h1>
-<p class="lead">Language models inside Node, with rows that are never idle. ${dayText(days)} Every figure on this page comes from
-the ${evidence.sources.length === 1 ? 'file' : `${evidence.sources.length} files`} listed at <a href="#sources">its end</a>, with the command that makes it again.</p>
+<p class="lead">Language models inside Node, with rows that are never idle. ${dayText(days)} Every figure on this page
+comes from the ${evidence.sources.length === 1 ? 'file' : `${evidence.sources.length} files`} listed at
+<a href="#sources">its end</a>, with the command that makes it again.</p>
 <ul class="headlines">${headlines(evidence, ofRelay).map(
     ({ value, claim, detail, source }) => html`
-<li><p class="value">${value}</p><p class="claim">${claim}</p><p class="detail">${detail}</p>${provenance(source)}</li>`,
+<li><p class="value">${value}</p><p class="claim">${claim}</p><p class="detail">${detail}</p>
+${provenance(source)}</li>`,
   )}</ul>
 <nav aria-label="Sections"><ol>${shown.map(({ id, title }) => html`<li><a href="#${id}">${title}</a></li>`)}</ol></nav>
 </header>
 <main id="main">
 <noscript><p>The charts need JavaScript. The tables beneath them have the same numbers.</p></noscript>
-${shown.map(({ id, title, content }) => html`<section id="${id}"><h2>${title}</h2>${content!}</section>
-`)}
+${shown.map(
+  ({ id, title, content }) => html`<section id="${id}"><h2>${title}</h2>${content!}</section>
+`,
+)}
 ${missing(sections.filter(({ content }) => content === undefined))}
 <section id="sources"><h2>Sources</h2><ol class="sources">${evidence.sources.map(
     (source) => html`
 <li id="source-${source.id}">${provenance(source)}</li>`,
   )}</ol></section>
 </main>
-<footer><p>Charts: <a href="https://observablehq.com/plot">Observable Plot</a> (ISC). Nothing on this page is loaded from
+<footer><p>Charts: <a href="https://observablehq.com/plot">Observable Plot</a> (ISC). Nothing on this page is loaded
+from
 elsewhere.</p></footer>
 <script type="application/json" id="data">${embedJson(data)}</script>
 <script>${new Markup(script)}</script>
@@ -112,19 +127,31 @@ function sectionsOf(evidence: Evidence, figures: Figures, ratios: readonly Speed
   return [
     section('timeline', 'Rows over time', ours('timelines'), hasTimeline(relay), () => timelineSection(relay, figures)),
     section('finish', 'Time to finish', ours('tables'), closed, () => finishSection(ofRelay, figures)),
-    section('throughput', 'Throughput by batch size', ours('tables'), hasSizes(ofRelay), () => throughputSection(ofRelay, figures)),
+    section('throughput', 'Throughput by batch size', ours('tables'), hasSizes(ofRelay), () =>
+      throughputSection(ofRelay, figures),
+    ),
     section('idle', 'Idle computation', ours('tables'), relay.length > 0, () => idleSection(ofRelay, figures)),
     section('memory', 'Memory', ours('memory'), hasMemory(relay), () => memorySection(relay, figures)),
     section('latency', 'Latency', ours('tables'), relay.length > 0, () => latencySection(ofRelay, figures)),
     section('capacity', 'Capacity', ours('capacity'), open, () => capacitySection(ofRelay, figures)),
-    section('peers', 'Other engines', 'baton bench peers --out peers.json', peers.length > 0, () => peerSection(peers, figures)),
-    section('agreement', 'The same function', 'baton bench peers --agreement --out agreement.json', agreement.length > 0, () => {
-      return agreementSection(agreement);
-    }),
+    section('peers', 'Other engines', 'baton bench peers --out peers.json', peers.length > 0, () =>
+      peerSection(peers, figures),
+    ),
+    section(
+      'agreement',
+      'The same function',
+      'baton bench peers --agreement --out agreement.json',
+      agreement.length > 0,
+      () => {
+        return agreementSection(agreement);
+      },
+    ),
     section('kernels', 'Kernels', 'baton bench kernels --out kernels.json', kernels.length > 0, () => {
       return kernelSection(kernels, figures);
     }),
-    section('scale', 'Scale', 'baton bench scale --out scale.json', scale.length > 0, () => scaleSection(scale, figures)),
+    section('scale', 'Scale', 'baton bench scale --out scale.json', scale.length > 0, () =>
+      scaleSection(scale, figures),
+    ),
     section('saving', 'What it would save', ours('tables'), ratios.length > 0, calculatorSection),
   ];
 }
@@ -155,15 +182,20 @@ function missing(sections: readonly Section[]): Html {
 
 /** Filled by the script, which alone knows what was typed. */
 function calculatorSection(): Html {
-  return html`<p>The same work on fewer machines of the same kind, if the measured ratio of requests/s held for yours. It is a
-range that was measured here, on these workloads and this machine, with all requests waiting: an estimate, not a promise.</p>
+  return html`<p>The same work on fewer machines of the same kind, if the measured ratio of requests/s held for yours.
+It is a
+range that was measured here, on these workloads and this machine, with all requests waiting: an estimate, not a
+promise.</p>
 <form id="calculator">
 <fieldset><legend>Paid now</legend>
 <label class="choice"><input type="radio" name="kind" value="sum" checked> a monthly bill</label>
 <label class="choice"><input type="radio" name="kind" value="instances"> instances × price</label>
-<div class="field" data-for="sum"><label for="monthly">Bill per month</label><input id="monthly" type="number" inputmode="decimal" min="0" step="any" value="10000"></div>
-<div class="field" data-for="instances"><label for="instances">Instances</label><input id="instances" type="number" inputmode="numeric" min="1" step="1" value="8"></div>
-<div class="field" data-for="instances"><label for="price">Price of one per month</label><input id="price" type="number" inputmode="decimal" min="0" step="any" value="1500"></div>
+<div class="field" data-for="sum"><label for="monthly">Bill per month</label>
+<input id="monthly" type="number" inputmode="decimal" min="0" step="any" value="10000"></div>
+<div class="field" data-for="instances"><label for="instances">Instances</label>
+<input id="instances" type="number" inputmode="numeric" min="1" step="1" value="8"></div>
+<div class="field" data-for="instances"><label for="price">Price of one per month</label>
+<input id="price" type="number" inputmode="decimal" min="0" step="any" value="1500"></div>
 </fieldset>
 <fieldset><legend>Measured</legend>
 <div class="field"><label for="setting">On</label><select id="setting"></select></div>

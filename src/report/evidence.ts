@@ -52,7 +52,8 @@ const capacity = object<Capacity>({
 
 const memory: Shape<MemoryCurve> = (value, where) => {
   const curve = object<MemoryCurve>({ ms: numbers, used: numbers, padding: numbers, free: numbers })(value, where);
-  for (const name of ['used', 'padding', 'free'] as const) checkLength(curve[name], curve.ms.length, `${where}.${name}`);
+  for (const name of ['used', 'padding', 'free'] as const)
+    checkLength(curve[name], curve.ms.length, `${where}.${name}`);
   return curve;
 };
 

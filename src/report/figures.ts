@@ -24,7 +24,7 @@ export function cite(source: Source): Html {
   return html`<a class="cite" href="#source-${source.id}" title="${source.file}: ${source.command}">[${source.id}]</a>`;
 }
 
-/** Policies of the relay experiment in the order they are shown: what is measured first, then what it is measured against. */
+/** Policies in the order they are shown: what is measured first, then what it is measured against. */
 const POLICIES = ['relay', 'orca', 'baton-pd', 'baton', 'static'];
 
 export function byPolicy(a: string, b: string): number {
@@ -77,9 +77,10 @@ export function groupBy<T>(values: readonly T[], key: (value: T) => string): T[]
 export function failures(measured: readonly Measured<{ readonly contender: string; readonly error?: string }>[]): Html {
   const lines = measured.flatMap(({ source, results }) =>
     results.flatMap(({ contender, error }) =>
-      error === undefined ? [] : [html`<li>${contender} ${cite(source)}: <code>${error.trim().split('\n')[0]!}</code></li>`],
+      error === undefined
+        ? []
+        : [html`<li>${contender} ${cite(source)}: <code>${error.trim().split('\n')[0]!}</code></li>`],
     ),
   );
   return lines.length === 0 ? html`` : html`<p>Rounds that failed are left out:</p><ul>${lines}</ul>`;
 }
-

@@ -11,7 +11,9 @@ export function figure(value: number): string {
 
 /** As it was given: a rate, a number of rows. */
 export function plain(value: number): string {
-  return Number.isFinite(value) ? Number(value.toPrecision(9)).toLocaleString('en', { maximumFractionDigits: 9 }) : NONE;
+  return Number.isFinite(value)
+    ? Number(value.toPrecision(9)).toLocaleString('en', { maximumFractionDigits: 9 })
+    : NONE;
 }
 
 /** Trailing zeros count too: 2.00, 12.0, 120. */

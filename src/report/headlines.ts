@@ -21,7 +21,8 @@ const USUAL_CONCURRENCY = 16;
 /** The first three of those that the files have figures for, most telling first. */
 export function headlines(evidence: Evidence, settings: readonly Setting[]): Headline[] {
   const largest = settings.toSorted((a, b) => b.closed.length - a.closed.length);
-  const first = (make: (setting: Setting) => Headline | undefined) => largest.map(make).find((one) => one !== undefined);
+  const first = (make: (setting: Setting) => Headline | undefined) =>
+    largest.map(make).find((one) => one !== undefined);
   const found = [
     first(finishHeadline),
     peerHeadline(evidence),
@@ -43,11 +44,12 @@ function finishHeadline({ source, model, rows, closed }: Setting): Headline | un
     return seconds.median > 0 && relay.seconds.median > 0 ? [ratioOf(seconds, relay.seconds)] : [];
   });
   if (ratios.length === 0) return undefined;
+  const of = count(ratios.length, 'workload');
   const { median, least, most } = combine(ratios);
   return {
     value: times(median),
     claim: 'the speed of static batching, on the same requests',
-    detail: `${model}, ${count(rows, 'row')}, ${count(ratios.length, 'workload')}; over all rounds ${range(least, most, times)}`,
+    detail: `${model}, ${count(rows, 'row')}, ${of}; over all rounds ${range(least, most, times)}`,
     source,
   };
 }
@@ -58,7 +60,10 @@ function peerHeadline({ peers }: Evidence): Headline | undefined {
   const usual = concurrencies.includes(USUAL_CONCURRENCY) ? USUAL_CONCURRENCY : concurrencies.at(-1);
   const [first, ...others] = all.filter(({ concurrency }) => concurrency === usual);
   if (first === undefined) return undefined;
-  const same = [first, ...others.filter(({ source, peer }) => source === first.source && peer.contender === first.peer.contender)];
+  const same = [
+    first,
+    ...others.filter(({ source, peer }) => source === first.source && peer.contender === first.peer.contender),
+  ];
   const { median, least, most } = combine(same.map(({ ratio }) => ratio));
   const of = same.map(({ model, weights }) => `${model} ${weights}`);
   return {
@@ -71,8 +76,12 @@ function peerHeadline({ peers }: Evidence): Headline | undefined {
 
 function idleHeadline({ source, model, rows, closed }: Setting): Headline | undefined {
   const of = (name: string) =>
-    closed.filter((one) => one.contender === name && one.rows === rows).map(({ idle }) => idle.share).filter(Number.isFinite);
-  const span = (shares: readonly number[]) => combine(shares.map((share) => ({ median: share, least: share, most: share })));
+    closed
+      .filter((one) => one.contender === name && one.rows === rows)
+      .map(({ idle }) => idle.share)
+      .filter(Number.isFinite);
+  const span = (shares: readonly number[]) =>
+    combine(shares.map((share) => ({ median: share, least: share, most: share })));
   const relay = of('relay');
   if (relay.length === 0) return undefined;
   const { median, least, most } = span(relay);
@@ -90,7 +99,11 @@ function capacityHeadline({ source, model, open }: Setting): Headline | undefine
   const one = open.find(({ contender }) => contender === 'relay');
   if (one === undefined) return undefined;
   const of = (name: string) =>
-    capacityOf(open.filter(({ contender, workload, rows }) => contender === name && workload === one.workload && rows === one.rows));
+    capacityOf(
+      open.filter(
+        ({ contender, workload, rows }) => contender === name && workload === one.workload && rows === one.rows,
+      ),
+    );
   const [ours, theirs] = [of('relay'), of('static')];
   if (ours === 0) return undefined;
   return {

@@ -16,17 +16,25 @@ function markup(part: Part): string {
   return escapeText(String(part));
 }
 
-const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
+const ESCAPES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+};
 
-export function escapeText(text: string): string {
+function escapeText(text: string): string {
   return text.replace(/[&<>"']/g, (letter) => ESCAPES[letter]!);
 }
 
 /** JSON for a script element: nothing in it can end the element, or begin a comment. NaN is null. */
 export function embedJson(value: unknown): Html {
-  return new Html(JSON.stringify(value).replace(/[<>&\u2028\u2029]/g, (letter) => {
-    return `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  }));
+  return new Html(
+    JSON.stringify(value).replace(/[<>&\u2028\u2029]/g, (letter) => {
+      return `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
+    }),
+  );
 }
 
 /** First column names, the others figures. */
@@ -35,8 +43,10 @@ export function table(caption: string, head: readonly string[], rows: readonly (
   return html`<div class="table" tabindex="0" role="region" aria-label="${caption}"><table>
 <caption>${caption}</caption>
 <thead><tr><th scope="col">${first}</th>${others.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
-<tbody>${rows.map(([name = '', ...cells]) => html`
-<tr><th scope="row">${name}</th>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`)}
+<tbody>${rows.map(
+    ([name = '', ...cells]) => html`
+<tr><th scope="row">${name}</th>${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`,
+  )}
 </tbody></table></div>`;
 }
 

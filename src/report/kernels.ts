@@ -34,25 +34,35 @@ export function bestByOp(results: readonly KernelResult[]): KernelResult[] {
 export function kernelSection(measured: readonly Measured<KernelResult>[], figures: Figures): Html {
   const parts = measured.map(({ source, results }) => {
     const devices = groupBy(results, ({ device }) => device);
-    const roofs = groupBy(results, (one) => `${one.device} ${one.type}`).flatMap((ofType) => rooflineOf(ofType, figures));
+    const roofs = groupBy(results, (one) => `${one.device} ${one.type}`).flatMap((ofType) =>
+      rooflineOf(ofType, figures),
+    );
     const shares = devices.map((ofDevice) => {
       const rows = bestByOp(ofDevice).map(({ op, bandwidthShare, computeShare }) => {
         return { name: op, bandwidth: bandwidthShare ?? NaN, compute: computeShare ?? NaN };
       });
       const title = ofDevice[0]!.device;
-      return figures.place({ kind: 'shares', title, rows }, `Share of this machine’s ceilings, best case of each op on ${title}`);
+      return figures.place(
+        { kind: 'shares', title, rows },
+        `Share of this machine’s ceilings, best case of each op on ${title}`,
+      );
     });
     const more = devices.map((ofDevice) => {
       const title = ofDevice[0]!.device;
       return html`${sweepsOf(ofDevice, figures)}${details(`All cases of ${title}`, casesOf(title, ofDevice))}`;
     });
-    const key = swatchKey([['bandwidth', 'of the bandwidth'], ['compute', 'of the arithmetic']]);
-    const roofText = html`Arithmetic done against bytes moved. The roof is what the same machine read and multiplied at best in
+    const key = swatchKey([
+      ['bandwidth', 'of the bandwidth'],
+      ['compute', 'of the arithmetic'],
+    ]);
+    const roofText = html`Arithmetic done against bytes moved. The roof is what the same machine read and multiplied at
+best in
 the same run; what a cache holds may be above it. ${cite(source)}`;
     return html`<h3>${source.machine} ${cite(source)}</h3>${roofs.length === 0 ? html`` : grid(roofs, roofText)}
 ${grid(shares, html`The best case of each op, as a share of both ceilings. ${cite(source)}`, key)}${more}`;
   });
-  return html`<p>Each op alone, on every device and instruction set of the machine. An op is as good as the nearer of two
+  return html`<p>Each op alone, on every device and instruction set of the machine. An op is as good as the nearer of
+two
 ceilings allows: bytes or arithmetic.</p>${parts}`;
 }
 
@@ -67,14 +77,19 @@ function rooflineOf(results: readonly KernelResult[], figures: Figures): Html[] 
   if (!Number.isFinite(gigabytesPerSecond) || !Number.isFinite(gigaflopsPerSecond) || points.length === 0) return [];
   const { device, type } = results[0]!;
   const title = type === undefined ? device : `${device}, ${type}`;
-  const told = `${figure(gigabytesPerSecond)} GB/s, ${figure(gigaflopsPerSecond)} GFLOP/s at best; ${count(points.length, 'case')} beneath`;
-  return [figures.place({ kind: 'roofline', title, gigabytesPerSecond, gigaflopsPerSecond, points }, `${title}: ${told}`)];
+  const roof = `${figure(gigabytesPerSecond)} GB/s, ${figure(gigaflopsPerSecond)} GFLOP/s at best`;
+  const told = `${roof}; ${count(points.length, 'case')} beneath`;
+  return [
+    figures.place({ kind: 'roofline', title, gigabytesPerSecond, gigaflopsPerSecond, points }, `${title}: ${told}`),
+  ];
 }
 
 /** Lines of cases that differ in one thing. */
 function sweepsOf(results: readonly KernelResult[], figures: Figures): Html {
   const { device } = results[0]!;
-  const swept = results.filter(({ line, against, x }) => line !== undefined && against !== undefined && x !== undefined);
+  const swept = results.filter(
+    ({ line, against, x }) => line !== undefined && against !== undefined && x !== undefined,
+  );
   const panels = groupBy(swept, ({ op, against }) => `${op} ${against}`).map((group) => {
     const { op, against = '' } = group[0]!;
     const colours = tones(unique(group.map(({ line = '' }) => line)), () => false);
@@ -93,10 +108,14 @@ function sweepsOf(results: readonly KernelResult[], figures: Figures): Html {
       y: { label: '% of the nearer ceiling', scale: 'linear' },
       lines,
     };
-    return html`<div>${figures.place(chart, `${chart.title} on ${device}: share of the nearer ceiling`)}${lineKey(colours)}</div>`;
+    const told = `${chart.title} on ${device}: share of the nearer ceiling`;
+    return html`<div>${figures.place(chart, told)}${lineKey(colours)}</div>`;
   });
   if (panels.length === 0) return html``;
-  return details(`Sweeps of ${device}`, grid(panels, html`Cases that differ in one thing, as a share of the nearer ceiling.`));
+  return details(
+    `Sweeps of ${device}`,
+    grid(panels, html`Cases that differ in one thing, as a share of the nearer ceiling.`),
+  );
 }
 
 function casesOf(title: string, results: readonly KernelResult[]): Html {
@@ -110,6 +129,14 @@ function casesOf(title: string, results: readonly KernelResult[]): Html {
     percent(one.computeShare ?? NaN),
     ...(compared ? [times(one.ratioToLibrary ?? NaN)] : []),
   ]);
-  const head = ['op and case', 'µs', 'GB/s', 'of ceiling', 'GFLOP/s', 'of ceiling', ...(compared ? ['time ÷ library’s'] : [])];
+  const head = [
+    'op and case',
+    'µs',
+    'GB/s',
+    'of ceiling',
+    'GFLOP/s',
+    'of ceiling',
+    ...(compared ? ['time ÷ library’s'] : []),
+  ];
   return table(`Kernels on ${title}`, head, rows);
 }

@@ -68,11 +68,24 @@ export function memorySection(measured: readonly Measured<RelayResult>[], figure
       const { ms, used, padding } = thin(memory!);
       const { peak, padShare } = summarize(memory!);
       return figures.place(
-        { kind: 'memory', title: contender, tone: contender === 'relay' ? 'accent' : 3, slots, mostMs, ms, used, padding },
-        `Slots of the arena over time under ${contender}: at most ${figure(peak)} of ${figure(slots)} taken, ${percent(padShare)} of that padding`,
+        {
+          kind: 'memory',
+          title: contender,
+          tone: contender === 'relay' ? 'accent' : 3,
+          slots,
+          mostMs,
+          ms,
+          used,
+          padding,
+        },
+        `Slots over time under ${contender}: at most ${figure(peak)} of ${figure(slots)}; ${percent(padShare)} padding`,
       );
     });
-    const key = swatchKey([['used', 'keys and values in use'], ['padding', 'padding'], ['free', 'free']]);
+    const key = swatchKey([
+      ['used', 'keys and values in use'],
+      ['padding', 'padding'],
+      ['free', 'free'],
+    ]);
     const slots = [...new Set(group.map((result) => figure(result.slots)))];
     const content = html`<p class="what">${title}</p>
 ${grid(panels, html`Slots of the arena, ${listing(slots)} in all, over seconds. One round. ${cite(source)}`, key)}
@@ -81,7 +94,15 @@ ${table(
   ['policy', 'all', 'most taken', 'mean in use', 'mean padding', 'padding of taken', 'slots moved'],
   group.map(({ contender, slots, memory, movedSlots }) => {
     const { peak, used, padding, padShare } = summarize(memory!);
-    return [contender, figure(slots), figure(peak), percent(used), percent(padding), percent(padShare), figure(movedSlots)];
+    return [
+      contender,
+      figure(slots),
+      figure(peak),
+      percent(used),
+      percent(padding),
+      percent(padShare),
+      figure(movedSlots),
+    ];
   }),
 )}`;
     return i === 0 ? content : details(title, content);

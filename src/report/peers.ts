@@ -9,7 +9,7 @@ import { type Html, html, table } from './html.ts';
 import { ratioOf } from './relay.ts';
 
 /** Ours is this engine, with whatever settings behind its name. */
-export function isOurs(contender: string): boolean {
+function isOurs(contender: string): boolean {
   return /^baton\b/.test(contender);
 }
 
@@ -30,7 +30,9 @@ export function peerRatios(measured: readonly Measured<PeerResult>[]): PeerRatio
       const peer = best(group.filter(({ contender }) => !isOurs(contender)));
       if (ours === undefined || peer === undefined) return [];
       const { model, weights, concurrency } = peer;
-      return [{ source, model, weights, concurrency, peer, ratio: ratioOf(ours.tokensPerSecond, peer.tokensPerSecond) }];
+      return [
+        { source, model, weights, concurrency, peer, ratio: ratioOf(ours.tokensPerSecond, peer.tokensPerSecond) },
+      ];
     }),
   );
 }
@@ -57,7 +59,9 @@ function tokensText(results: readonly PeerResult[]): string {
 
 export function peerSection(measured: readonly Measured<PeerResult>[], figures: Figures): Html {
   const parts = measured.map(({ source, results }) => {
-    const names = unique(results.map(({ contender }) => contender)).toSorted((a, b) => Number(isOurs(b)) - Number(isOurs(a)));
+    const names = unique(results.map(({ contender }) => contender)).toSorted(
+      (a, b) => Number(isOurs(b)) - Number(isOurs(a)),
+    );
     const colours = tones(names, isOurs);
     const ratios = peerRatios([{ source, results }]);
     const groups = groupBy(results, ({ model, weights }) => `${model} ${weights}`);
@@ -68,7 +72,12 @@ export function peerSection(measured: readonly Measured<PeerResult>[], figures: 
         const name = own[0]!.contender;
         const points = own
           .toSorted((a, b) => a.concurrency - b.concurrency)
-          .map(({ concurrency, tokensPerSecond: { median, least, most } }): Point => ({ x: concurrency, y: median, least, most }));
+          .map(({ concurrency, tokensPerSecond: { median, least, most } }): Point => ({
+            x: concurrency,
+            y: median,
+            least,
+            most,
+          }));
         return { name, tone: colours.get(name)!, points };
       });
       const title = `${model}, ${weights}`;
@@ -90,10 +99,14 @@ export function peerSection(measured: readonly Measured<PeerResult>[], figures: 
       const figuresOf = (name: string) =>
         concurrencies.map((concurrency) => {
           const found = group.find((one) => one.concurrency === concurrency && one.contender === name);
-          return found === undefined ? '–' : html`${figure(found.tokensPerSecond.median)} <small>${settingOf(found)}</small>`;
+          return found === undefined
+            ? '–'
+            : html`${figure(found.tokensPerSecond.median)} <small>${settingOf(found)}</small>`;
         });
       const ratioCells = concurrencies.map((concurrency) => {
-        const found = ratios.find((one) => one.model === model && one.weights === weights && one.concurrency === concurrency);
+        const found = ratios.find(
+          (one) => one.model === model && one.weights === weights && one.concurrency === concurrency,
+        );
         if (found === undefined) return '–';
         const { median, least, most } = found.ratio;
         return html`<span title="${range(least, most, times)}, over ${found.peer.contender}">${times(median)}</span>`;
@@ -107,11 +120,16 @@ export function peerSection(measured: readonly Measured<PeerResult>[], figures: 
     });
     const versions = unique(results.map(({ contender, version }) => `${contender} ${version}`));
     return html`<h3>${source.machine} ${cite(source)}</h3>
-${grid(panels, html`${tokensText(results)} Medians; thin lines: least and most.
-${versions.join('; ')}. ${cite(source)}`, lineKey(colours))}
+${grid(
+  panels,
+  html`${tokensText(results)} Medians; thin lines: least and most.
+${versions.join('; ')}. ${cite(source)}`,
+  lineKey(colours),
+)}
 ${tables}${failures([{ source, results }])}`;
   });
-  return html`<p>The same weights, prompts and sampling, in one run, taking turns. Each peer at its best settings: the ratio is
+  return html`<p>The same weights, prompts and sampling, in one run, taking turns. Each peer at its best settings: the
+ratio is
 against whichever of them is quickest.</p>${parts}`;
 }
 
@@ -127,7 +145,8 @@ export function agreementSection(measured: readonly Measured<AgreementResult>[])
       figure(differences.largestPreference),
     ]),
   );
-  return html`<p>Log-probabilities at the same positions of the same texts: an independent check that both engines compute
+  return html`<p>Log-probabilities at the same positions of the same texts: an independent check that both engines
+compute
 the same function.</p>${table(
     'Agreement of the most likely token, and differences of log-probabilities',
     ['model', 'with', 'positions', 'same top token', 'largest difference', 'mean difference', 'largest preference'],

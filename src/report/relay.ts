@@ -32,7 +32,10 @@ export function settings(measured: readonly Measured<RelayResult>[]): Setting[] 
 
 /** The most measured number of rows; of several the nearest to the usual one. */
 function rowsOf(results: readonly RelayResult[]): number {
-  const groups = groupBy(results, ({ rows }) => String(rows)).map((group) => ({ rows: group[0]!.rows, size: group.length }));
+  const groups = groupBy(results, ({ rows }) => String(rows)).map((group) => ({
+    rows: group[0]!.rows,
+    size: group.length,
+  }));
   const most = Math.max(...groups.map(({ size }) => size));
   const distance = (rows: number) => Math.abs(Math.log2(rows / USUAL_ROWS));
   return groups
@@ -50,7 +53,11 @@ function policyTones(results: readonly RelayResult[]): ReadonlyMap<string, Tone>
 }
 
 /** The setting with the most results is shown, those of other files on the same model can be opened. */
-function arrange(settings: readonly Setting[], what: (setting: Setting) => string, show: (setting: Setting) => Html): Html[] {
+function arrange(
+  settings: readonly Setting[],
+  what: (setting: Setting) => string,
+  show: (setting: Setting) => Html,
+): Html[] {
   const size = ({ closed, open }: Setting) => closed.length + open.length;
   return groupBy(settings, ({ model }) => model).flatMap((ofModel) =>
     ofModel
@@ -97,7 +104,10 @@ export function finishSection(settings: readonly Setting[], figures: Figures): H
     const workloads = groupBy(results, ({ workload }) => workload);
     const panels = workloads.map((group) => {
       const bars = group.map((result): Bar => {
-        const { contender: name, seconds: { median, least, most } } = result;
+        const {
+          contender: name,
+          seconds: { median, least, most },
+        } = result;
         return { name, tone: colours.get(name)!, value: median, least, most, label: seconds(median) };
       });
       const title = group[0]!.workload;
@@ -111,19 +121,27 @@ export function finishSection(settings: readonly Setting[], figures: Figures): H
         const relay = group.find(({ contender }) => contender === 'relay');
         if (own === undefined) return '–';
         const { median, least, most } = own.seconds;
-        const ratio = relay === undefined || name === 'relay' ? html`` : html` <small>${times(median / relay.seconds.median)}</small>`;
+        const ratio =
+          relay === undefined || name === 'relay'
+            ? html``
+            : html` <small>${times(median / relay.seconds.median)}</small>`;
         return html`<span title="${range(least, most, seconds)}">${figure(median)}</span>${ratio}`;
       });
-    return html`${grid(panels, html`Until the last request has ended; bars are medians, whiskers the least and most of all rounds. Each
-workload has a scale of its own. ${cite(source)}`)}
+    return html`${grid(
+      panels,
+      html`Until the last request has ended; bars are medians, whiskers the least and most of all rounds. Each
+workload has a scale of its own. ${cite(source)}`,
+    )}
 ${table(
   'Seconds to finish; small: how many times as long as relay took',
   ['policy', ...workloads.map((group) => group[0]!.workload)],
   contenders.map((name) => [name, ...cells(name)]),
 )}`;
   });
-  return html`<p>All requests wait at the start; each policy has the same rows, arena and kernels, and every prompt token is
-charged. The paper’s table 1.</p>${parts}${failures(settings.map(({ source, closed }) => ({ source, results: closed })))}`;
+  return html`<p>All requests wait at the start; each policy has the same rows, arena and kernels, and every prompt
+token is
+charged. The paper’s table 1.</p>${parts}${failures(settings.map(({ source, closed }) => ({ source, results: closed
+})))}`;
 }
 
 /** Workloads that were measured at several numbers of rows. */
@@ -138,45 +156,57 @@ export function hasSizes(settings: readonly Setting[]): boolean {
 
 export function throughputSection(settings: readonly Setting[], figures: Figures): Html {
   const there = settings.filter((setting) => bySizes(setting).length > 0);
-  const parts = arrange(there, () => '', (setting) => {
-    const { source } = setting;
-    const workloads = bySizes(setting);
-    const colours = policyTones(workloads.flat());
-    const sizes = unique(workloads.flat().map(({ rows }) => rows)).toSorted((a, b) => a - b);
-    const panels = workloads.map((group) => {
-      const lines = contendersOf(group).map((name): Line => {
-        const points = group
-          .filter(({ contender }) => contender === name)
-          .toSorted((a, b) => a.rows - b.rows)
-          .map(({ rows, tokensPerSecond: { median, least, most } }): Point => ({ x: rows, y: median, least, most }));
-        return { name, tone: colours.get(name)!, points };
+  const parts = arrange(
+    there,
+    () => '',
+    (setting) => {
+      const { source } = setting;
+      const workloads = bySizes(setting);
+      const colours = policyTones(workloads.flat());
+      const sizes = unique(workloads.flat().map(({ rows }) => rows)).toSorted((a, b) => a - b);
+      const panels = workloads.map((group) => {
+        const lines = contendersOf(group).map((name): Line => {
+          const points = group
+            .filter(({ contender }) => contender === name)
+            .toSorted((a, b) => a.rows - b.rows)
+            .map(({ rows, tokensPerSecond: { median, least, most } }): Point => ({ x: rows, y: median, least, most }));
+          return { name, tone: colours.get(name)!, points };
+        });
+        const chart: Chart = {
+          kind: 'lines',
+          title: group[0]!.workload,
+          x: { label: 'rows', scale: 'log', ticks: sizes },
+          y: { label: 'tokens/s', scale: 'linear' },
+          lines,
+        };
+        const best = lines.map(({ name, points }) => `${name} ${figure(points.at(-1)?.y ?? NaN)}`);
+        return figures.place(
+          chart,
+          `Generated tokens/s of ${chart.title} by rows; at ${sizes.at(-1)} rows: ${listing(best)}`,
+        );
       });
-      const chart: Chart = {
-        kind: 'lines',
-        title: group[0]!.workload,
-        x: { label: 'rows', scale: 'log', ticks: sizes },
-        y: { label: 'tokens/s', scale: 'linear' },
-        lines,
-      };
-      const best = lines.map(({ name, points }) => `${name} ${figure(points.at(-1)?.y ?? NaN)}`);
-      return figures.place(chart, `Generated tokens/s of ${chart.title} by rows; at ${sizes.at(-1)} rows: ${listing(best)}`);
-    });
-    const tables = workloads.map((group, i) => {
-      const title = group[0]!.workload;
-      const rows = contendersOf(group).map((name) => [
-        name,
-        ...sizes.map((size) => {
-          const found = group.find(({ contender, rows }) => contender === name && rows === size);
-          return figure(found?.tokensPerSecond.median ?? NaN);
-        }),
-      ]);
-      const made = table(`Generated tokens/s by rows: ${title}`, ['policy', ...sizes.map(String)], rows);
-      return i === 0 ? made : details(`Numbers of ${title}`, made);
-    });
-    return html`${grid(panels, html`Generated tokens/s against rows, the most requests that decode together. Medians; thin lines: least
-and most. ${cite(source)}`, lineKey(colours))}${tables}`;
-  });
-  return html`<p>More rows read the weights once for more requests: how much of that reaches the reader depends on how many
+      const tables = workloads.map((group, i) => {
+        const title = group[0]!.workload;
+        const rows = contendersOf(group).map((name) => [
+          name,
+          ...sizes.map((size) => {
+            const found = group.find(({ contender, rows }) => contender === name && rows === size);
+            return figure(found?.tokensPerSecond.median ?? NaN);
+          }),
+        ]);
+        const made = table(`Generated tokens/s by rows: ${title}`, ['policy', ...sizes.map(String)], rows);
+        return i === 0 ? made : details(`Numbers of ${title}`, made);
+      });
+      return html`${grid(
+        panels,
+        html`Generated tokens/s against rows, the most requests that decode together. Medians; thin lines: least
+and most. ${cite(source)}`,
+        lineKey(colours),
+      )}${tables}`;
+    },
+  );
+  return html`<p>More rows read the weights once for more requests: how much of that reaches the reader depends on how
+many
 rows do work that somebody needs. The paper’s table 2.</p>${parts}`;
 }
 
@@ -185,7 +215,10 @@ function probesOf(results: readonly RelayResult[]): { readonly rate: number; rea
   return results
     .flatMap(({ rate = NaN, attainment, capacity }) => {
       if (capacity === undefined) return [{ rate, attainment }];
-      return capacity.probes.map(({ rate, attainment: one }) => ({ rate, attainment: { median: one, least: one, most: one } }));
+      return capacity.probes.map(({ rate, attainment: one }) => ({
+        rate,
+        attainment: { median: one, least: one, most: one },
+      }));
     })
     .toSorted((a, b) => a.rate - b.rate);
 }
@@ -206,46 +239,60 @@ function targetText({ targets: { ttftMs, itlMs } }: RelayResult): string {
 
 export function capacitySection(settings: readonly Setting[], figures: Figures): Html {
   const there = settings.filter(({ open }) => open.length > 0);
-  const parts = arrange(there, () => '', ({ open, source }) => {
-    const colours = policyTones(open);
-    const groups = groupBy(open, ({ workload, rows }) => `${workload} ${rows}`);
-    const title = ({ workload, rows }: RelayResult) => `${workload}, ${count(rows, 'row')}`;
-    const panels = groups.map((group) => {
-      const lines = contendersOf(group).map((name): Line => {
-        const points = probesOf(group.filter(({ contender }) => contender === name)).map(({ rate, attainment }): Point => {
-          const { median, least, most } = attainment;
-          return { x: rate, y: rate * median, least: rate * least, most: rate * most };
+  const parts = arrange(
+    there,
+    () => '',
+    ({ open, source }) => {
+      const colours = policyTones(open);
+      const groups = groupBy(open, ({ workload, rows }) => `${workload} ${rows}`);
+      const title = ({ workload, rows }: RelayResult) => `${workload}, ${count(rows, 'row')}`;
+      const panels = groups.map((group) => {
+        const lines = contendersOf(group).map((name): Line => {
+          const points = probesOf(group.filter(({ contender }) => contender === name)).map(
+            ({ rate, attainment }): Point => {
+              const { median, least, most } = attainment;
+              return { x: rate, y: rate * median, least: rate * least, most: rate * most };
+            },
+          );
+          return { name, tone: colours.get(name)!, points };
         });
-        return { name, tone: colours.get(name)!, points };
+        const chart: Chart = {
+          kind: 'lines',
+          title: title(group[0]!),
+          x: { label: 'requests/s that arrive', scale: 'linear' },
+          y: { label: 'requests/s within targets', scale: 'linear' },
+          lines,
+          diagonal: 'all',
+        };
+        return figures.place(
+          chart,
+          `Requests/s within targets (${targetText(group[0]!)}) against arrivals, ${chart.title}`,
+        );
       });
-      const chart: Chart = {
-        kind: 'lines',
-        title: title(group[0]!),
-        x: { label: 'requests/s that arrive', scale: 'linear' },
-        y: { label: 'requests/s within targets', scale: 'linear' },
-        lines,
-        diagonal: 'all',
-      };
-      return figures.place(chart, `Requests/s within targets (${targetText(group[0]!)}) against arrivals, ${chart.title}`);
-    });
-    const contenders = contendersOf(open);
-    const cells = (name: string) =>
-      groups.map((group) => {
-        const own = group.filter(({ contender }) => contender === name);
-        if (own.length === 0) return '–';
-        const most = capacityOf(own);
-        return most === 0 ? `< ${figure(probesOf(own)[0]?.rate ?? NaN)}` : figure(most);
-      });
-    const targets = unique(groups.map((group) => `${title(group[0]!)}: ${targetText(group[0]!)}`));
-    return html`${grid(panels, html`Targets: ${targets.join('; ')}. Grey diagonal: every request that arrives meets them.
-${cite(source)}`, lineKey(colours))}
+      const contenders = contendersOf(open);
+      const cells = (name: string) =>
+        groups.map((group) => {
+          const own = group.filter(({ contender }) => contender === name);
+          if (own.length === 0) return '–';
+          const most = capacityOf(own);
+          return most === 0 ? `< ${figure(probesOf(own)[0]?.rate ?? NaN)}` : figure(most);
+        });
+      const targets = unique(groups.map((group) => `${title(group[0]!)}: ${targetText(group[0]!)}`));
+      return html`${grid(
+        panels,
+        html`Targets: ${targets.join('; ')}. Grey diagonal: every request that arrives meets them.
+${cite(source)}`,
+        lineKey(colours),
+      )}
 ${table(
   `Capacity: the highest rate, in requests/s, at which at least ${plain(100 * ATTAINMENT)} % met both targets`,
   ['policy', ...groups.map((group) => title(group[0]!))],
   contenders.map((name) => [name, ...cells(name)]),
 )}`;
-  });
-  return html`<p>Requests arrive by themselves, and nobody waits for the machine to be free. A request counts if both its first
+    },
+  );
+  return html`<p>Requests arrive by themselves, and nobody waits for the machine to be free. A request counts if both
+its first
 token and the tokens after it came in time.</p>${parts}`;
 }
 
@@ -263,8 +310,11 @@ const METRICS = [
 
 export function latencySection(settings: readonly Setting[], figures: Figures): Html {
   const parts = arrange(settings, rowsText, ({ closed, open, rows, source }) => {
-    const groups = groupBy([...open, ...closed].filter((result) => result.rows === rows), trialOf);
-    // Arrivals are nearer to life than a heap of requests, and the middle rate nearer than an idle or a drowned machine.
+    const groups = groupBy(
+      [...open, ...closed].filter((result) => result.rows === rows),
+      trialOf,
+    );
+    // Arrivals are nearer to life than a heap of requests, and the middle rate nearer than the least or the most.
     const opened = Math.max(0, groups.filter((group) => group[0]!.loop === 'open').length - 1) >> 1;
     const chosen = groups.splice(opened, 1);
     const shown = [...chosen, ...groups].map((group, i) => {
@@ -277,10 +327,16 @@ export function latencySection(settings: readonly Setting[], figures: Figures): 
           return { name: result.contender, tone: colours.get(result.contender)!, p50, p90, p99, ...step };
         });
         const told = rows.map(({ name, p50, p99 }) => `${name} ${milliseconds(p50)} and ${milliseconds(p99)}`);
-        return figures.place({ kind: 'quantiles', title: name, axis: 'ms', rows }, `${name}, p50 and p99: ${listing(told)}`);
+        return figures.place(
+          { kind: 'quantiles', title: name, axis: 'ms', rows },
+          `${name}, p50 and p99: ${listing(told)}`,
+        );
       });
-      const content = html`${grid(panels, html`From p50 over p90 to p99 of all requests; a bar in the second panel is a decode
-step of all rows and nothing else, below which no policy can stay. ${cite(source)}`)}
+      const content = html`${grid(
+        panels,
+        html`From p50 over p90 to p99 of all requests; a bar in the second panel is a decode
+step of all rows and nothing else, below which no policy can stay. ${cite(source)}`,
+      )}
 ${table(
   `Milliseconds: ${title}`,
   ['policy', 'TTFT p50', 'p90', 'p99', 'ITL p50', 'p90', 'p99', 'TPOT p50', 'p90', 'p99', 'decode step'],
@@ -297,7 +353,7 @@ ${table(
   return html`<p>What a reader notices: how long until the answer begins, and how evenly it comes.</p>${parts}`;
 }
 
-export const IDLE_KINDS: readonly (readonly [IdleKind, string])[] = [
+const IDLE_KINDS: readonly (readonly [IdleKind, string])[] = [
   ['dead', 'finished rows that compute on'],
   ['pad', 'padding'],
   ['empty', 'empty rows while somebody waits'],
@@ -306,7 +362,10 @@ export const IDLE_KINDS: readonly (readonly [IdleKind, string])[] = [
 
 export function idleSection(settings: readonly Setting[], figures: Figures): Html {
   const parts = arrange(settings, rowsText, ({ closed, open, rows: usual, source }) => {
-    const groups = groupBy((closed.length > 0 ? closed : open).filter(({ rows }) => rows === usual), trialOf);
+    const groups = groupBy(
+      (closed.length > 0 ? closed : open).filter(({ rows }) => rows === usual),
+      trialOf,
+    );
     const title = (result: RelayResult) => (result.loop === 'closed' ? result.workload : trialOf(result));
     const panels = groups.map((group) => {
       const rows = group.map(({ contender, idle: { dead, pad, empty, stall } }) => ({
@@ -322,9 +381,12 @@ export function idleSection(settings: readonly Setting[], figures: Figures): Htm
         ...[idle.share, idle.dead, idle.pad, idle.empty, idle.stall].map(percent),
       ]),
     );
-    return html`${grid(panels, html`Shares of all row-time while somebody waited. ${cite(source)}`, swatchKey(IDLE_KINDS))}
-${details('Numbers', table('Idle share of row-time, and its kinds', ['policy', 'idle', 'dead', 'padding', 'empty', 'stall'], rows))}`;
+    const key = swatchKey(IDLE_KINDS);
+    const head = ['policy', 'idle', 'dead', 'padding', 'empty', 'stall'];
+    return html`${grid(panels, html`Shares of all row-time while somebody waited. ${cite(source)}`, key)}
+${details('Numbers', table('Idle share of row-time, and its kinds', head, rows))}`;
   });
-  return html`<p>Row-time in which nothing was computed that any request needed: the paper’s subject, split so that nothing
+  return html`<p>Row-time in which nothing was computed that any request needed: the paper’s subject, split so that
+nothing
 hides.</p>${parts}`;
 }

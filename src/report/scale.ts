@@ -44,7 +44,8 @@ ${grid(panels, html`Medians; thin lines: least and most. ${cite(source)}`, key)}
     const numbers = table('Medians, least and most', ['line', 'at', 'median', 'range'], rows);
     return html`<h3>${source.machine} ${cite(source)}</h3>${grids}${details('Numbers', numbers)}`;
   });
-  return html`<p>What grows with what. On axes that multiply, a straight line is a power, and a level one costs nothing.</p>${parts}`;
+  return html`<p>What grows with what. On axes that multiply, a straight line is a power, and a level one costs
+nothing.</p>${parts}`;
 }
 
 /** "relay, slots moved": who, and what of it; one chart for each of these. Lines of contexts differ in who alone. */

@@ -12,7 +12,8 @@ export const number: Shape<number> = (value, where) => {
 /** Where null means that there is none. */
 export const nullable: Shape<number | null> = (value, where) => (value === null ? null : number(value, where));
 
-export const text: Shape<string> = (value, where) => (typeof value === 'string' ? value : wrong(where, 'a text', value));
+export const text: Shape<string> = (value, where) =>
+  typeof value === 'string' ? value : wrong(where, 'a text', value);
 
 export function oneOf<const Name extends string>(...names: readonly Name[]): Shape<Name> {
   return (value, where) => names.find((name) => name === value) ?? wrong(where, names.join(' or '), value);
@@ -33,7 +34,9 @@ export function object<T extends object>(shapes: { readonly [Key in keyof T]-?: 
   return (value, where) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return wrong(where, 'an object', value);
     const fields: Readonly<Record<string, unknown>> = { ...value };
-    const read = entries.map(([key, shape]) => [key, shape(fields[key], where === '' ? key : `${where}.${key}`)] as const);
+    const read = entries.map(
+      ([key, shape]) => [key, shape(fields[key], where === '' ? key : `${where}.${key}`)] as const,
+    );
     return Object.fromEntries(read.filter(([, field]) => field !== undefined)) as T;
   };
 }

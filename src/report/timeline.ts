@@ -29,7 +29,8 @@ export function panelOf(name: string, rows: number, { ms, rows: steps, chunkToke
     for (let step = 1; step <= steps.length; step++) {
       const id = steps[first]?.[row] ?? EMPTY;
       if (step < steps.length && (steps[step]?.[row] ?? EMPTY) === id) continue;
-      if (id !== EMPTY) runs.push([row, rounded(from(first)), rounded(ends[step - 1] ?? 0), idOf(id), id < EMPTY ? 1 : 0]);
+      if (id !== EMPTY)
+        runs.push([row, rounded(from(first)), rounded(ends[step - 1] ?? 0), idOf(id), id < EMPTY ? 1 : 0]);
       first = step;
     }
   }
@@ -93,7 +94,8 @@ export function timelineSection(measured: readonly Measured<RelayResult>[], figu
     const content = timelineFigure(title, source, group, figures);
     return i === 0 ? content : details(title, content);
   });
-  return html`<p>Every row of the batch, from the first step to the last, on one scale of time. What is coloured, somebody was
+  return html`<p>Every row of the batch, from the first step to the last, on one scale of time. What is coloured,
+somebody was
 waiting for; what is hatched or dotted, the machine was on for nothing.</p>${shown}`;
 }
 

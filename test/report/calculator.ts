@@ -46,16 +46,22 @@ calculator('saves nothing of nothing', () => {
 
 calculator('keeps the order of a range, and never saves more than is paid', () => {
   const positive = fc.double({ min: 0.01, max: 100, noNaN: true });
-  const property = fc.property(positive, positive, positive, fc.integer({ min: 1, max: 1000 }), (a, b, c, instances) => {
-    const [least, median, most] = [a, b, c].sort((x, y) => x - y) as [number, number, number];
-    for (const bill of [
-      { kind: 'sum', monthly: 1234 },
-      { kind: 'instances', instances, monthlyPrice: 1234 / instances },
-    ] as const) {
-      const { now, saving } = estimate(bill, { least, median, most });
-      assert.ok(saving.least <= saving.median && saving.median <= saving.most && saving.most <= now);
-    }
-  });
+  const property = fc.property(
+    positive,
+    positive,
+    positive,
+    fc.integer({ min: 1, max: 1000 }),
+    (a, b, c, instances) => {
+      const [least, median, most] = [a, b, c].sort((x, y) => x - y) as [number, number, number];
+      for (const bill of [
+        { kind: 'sum', monthly: 1234 },
+        { kind: 'instances', instances, monthlyPrice: 1234 / instances },
+      ] as const) {
+        const { now, saving } = estimate(bill, { least, median, most });
+        assert.ok(saving.least <= saving.median && saving.median <= saving.most && saving.most <= now);
+      }
+    },
+  );
   fc.assert(property); // a failure prints its seed
 });
 

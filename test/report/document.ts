@@ -40,7 +40,15 @@ document('names whose work it holds', () => {
 
 document('shows every section that the files have figures for', () => {
   assert.equal(headings(whole), [
-    ...['Rows over time', 'Time to finish', 'Throughput by batch size', 'Idle computation', 'Memory', 'Latency', 'Capacity'],
+    ...[
+      'Rows over time',
+      'Time to finish',
+      'Throughput by batch size',
+      'Idle computation',
+      'Memory',
+      'Latency',
+      'Capacity',
+    ],
     ...['Other engines', 'The same function', 'Kernels', 'Scale', 'What it would save', 'Sources'],
   ]);
 });
@@ -48,7 +56,15 @@ document('shows every section that the files have figures for', () => {
 document('leaves out the others, and says which command makes them', () => {
   const page = pageOf(scaleRecord());
   assert.equal(headings(page), ['Scale', 'Not in these files', 'Sources']);
-  for (const command of ['relay --tables', 'relay --timelines', 'relay --memory', 'relay --capacity', 'peers', 'peers --agreement', 'kernels']) {
+  for (const command of [
+    'relay --tables',
+    'relay --timelines',
+    'relay --memory',
+    'relay --capacity',
+    'peers',
+    'peers --agreement',
+    'kernels',
+  ]) {
     assert.ok(page.includes(`<code>baton bench ${command} --out`), command);
   }
 });
@@ -56,7 +72,8 @@ document('leaves out the others, and says which command makes them', () => {
 document('has where each figure comes from: file, commit, date, machine, seed and command', () => {
   const { commit, date, machine, command, seed } = relayRecord();
   const [first] = /<ul class="headlines">.*?<\/li>/s.exec(whole)!;
-  for (const fact of ['0-relay.json', commit, date, machine, command, `<dd>${seed}</dd>`]) assert.ok(first.includes(fact), fact);
+  for (const fact of ['0-relay.json', commit, date, machine, command, `<dd>${seed}</dd>`])
+    assert.ok(first.includes(fact), fact);
 });
 
 document('shows what files hold as text, whatever it is', () => {

@@ -1,12 +1,36 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { count, figure, listing, milliseconds, percent, plain, range, seconds, times } from '../../src/report/format.ts';
+import {
+  count,
+  figure,
+  listing,
+  milliseconds,
+  percent,
+  plain,
+  range,
+  seconds,
+  times,
+} from '../../src/report/format.ts';
 
 const format = suite('Figures as text');
 
 format('has three digits that count, and thousands apart', () => {
   const values = [0, 0.01234, 1, 1.005, 2.345, 9.996, 12.34, 99.96, 123.4, 999.4, 999.6, 12345.6, -3.14159];
-  const texts = ['0', '0.0123', '1.00', '1.00', '2.35', '10.0', '12.3', '100', '123', '999', '1,000', '12,346', '-3.14'];
+  const texts = [
+    '0',
+    '0.0123',
+    '1.00',
+    '1.00',
+    '2.35',
+    '10.0',
+    '12.3',
+    '100',
+    '123',
+    '999',
+    '1,000',
+    '12,346',
+    '-3.14',
+  ];
   for (const [i, value] of values.entries()) assert.is(figure(value), texts[i], String(value));
 });
 

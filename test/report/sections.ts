@@ -46,7 +46,10 @@ sections('a timeline is runs of what rows did, with what was empty left out', ()
 sections('the text of a timeline is rows × time, and its shares are all of it', () => {
   const { ms, steps, requests, chunkSteps, working, finished, empty } = summarize(2, TIMELINE);
   assert.equal([ms, steps, requests, chunkSteps], [60, 3, 3, 2]);
-  assert.equal([working, finished, empty].map((share) => Math.round(share * 120)), [70, 20, 30]);
+  assert.equal(
+    [working, finished, empty].map((share) => Math.round(share * 120)),
+    [70, 20, 30],
+  );
 });
 
 sections('rows that a step does not name are empty', () => {
@@ -74,7 +77,12 @@ sections('a thinned memory curve keeps its ends and its peak', () => {
 });
 
 sections('memory is averaged over time, not over points', () => {
-  const { peak, used, padding, padShare } = summarizeMemory({ ms: [0, 90, 100], used: [10, 50, 0], padding: [0, 50, 0], free: [90, 0, 100] });
+  const { peak, used, padding, padShare } = summarizeMemory({
+    ms: [0, 90, 100],
+    used: [10, 50, 0],
+    padding: [0, 50, 0],
+    free: [90, 0, 100],
+  });
   assert.equal([peak, used, padding], [100, 0.14, 0.05]);
   assert.is(Math.round(padShare * 1000), 263);
 });
@@ -83,9 +91,15 @@ sections('relay is compared with every other contender of its run, at worst and 
   const found = speedups(settings(evidenceOf(relayRecord()).relay));
   assert.is(found.length, WORKLOADS.length * ROWS.length * (CONTENDERS.length - 1));
   assert.is(found[0]!.setting, 'toy, 16 rows [1]', 'the usual number of rows comes first');
-  const closed = relayRecord().results.filter(({ loop, rows, workload }) => loop === 'closed' && rows === 16 && workload === 'code');
-  const [ours, theirs] = ['relay', 'static'].map((name) => closed.find(({ contender }) => contender === name)!.requestsPerSecond);
-  const { ratio } = found.find(({ setting, contender, workload }) => setting.includes('16') && contender === 'static' && workload === 'code')!;
+  const closed = relayRecord().results.filter(
+    ({ loop, rows, workload }) => loop === 'closed' && rows === 16 && workload === 'code',
+  );
+  const [ours, theirs] = ['relay', 'static'].map(
+    (name) => closed.find(({ contender }) => contender === name)!.requestsPerSecond,
+  );
+  const { ratio } = found.find(
+    ({ setting, contender, workload }) => setting.includes('16') && contender === 'static' && workload === 'code',
+  )!;
   assert.is(ratio.median, ours!.median / theirs!.median);
   assert.is(ratio.least, ours!.least / theirs!.most);
   assert.is(ratio.most, ours!.most / theirs!.least);
@@ -100,10 +114,18 @@ sections('results of different files are not compared', () => {
 sections('a contender that never finished is not compared', () => {
   const record = relayRecord();
   const failed = { median: NaN, least: NaN, most: NaN };
-  const results = record.results.map((one) => (one.contender === 'static' ? { ...one, requestsPerSecond: failed, error: 'x' } : one));
+  const results = record.results.map((one) =>
+    one.contender === 'static' ? { ...one, requestsPerSecond: failed, error: 'x' } : one,
+  );
   const found = speedups(settings(evidenceOf({ ...record, results }).relay));
-  assert.is(found.some(({ contender }) => contender === 'static'), false);
-  assert.is(found.some(({ contender }) => contender === 'orca'), true);
+  assert.is(
+    found.some(({ contender }) => contender === 'static'),
+    false,
+  );
+  assert.is(
+    found.some(({ contender }) => contender === 'orca'),
+    true,
+  );
 });
 
 sections('capacity is the highest rate below which none has failed', () => {
@@ -114,7 +136,10 @@ sections('capacity is the highest rate below which none has failed', () => {
   assert.is(capacityOf([at(8, 0.9), at(2, 1), at(4, 0.95), at(16, 0.5)]), 8);
   assert.is(capacityOf([at(2, 1), at(4, 0.8), at(8, 1)]), 2);
   assert.is(capacityOf([at(2, 0.1)]), 0);
-  const searched = { ...at(3, 0.95), capacity: { requestsPerSecond: 3.25, share: 0.9, probes: [{ rate: 3.25, attainment: 0.95 }] } };
+  const searched = {
+    ...at(3, 0.95),
+    capacity: { requestsPerSecond: 3.25, share: 0.9, probes: [{ rate: 3.25, attainment: 0.95 }] },
+  };
   assert.is(capacityOf([searched]), 3.25);
 });
 
@@ -138,22 +163,38 @@ sections('ceilings are what figures are shares of', () => {
 });
 
 sections('an op stands by its best case that no cache has answered', () => {
-  const shares = (results: readonly KernelResult[]) => bestByOp(results).map(({ op, bandwidthShare }) => [op, bandwidthShare]);
-  assert.equal(shares([kernel('a', 0.5, 0.1), kernel('a', 7, null), kernel('a', 0.8, null), kernel('b', 3, null), kernel('b', 2, null)]), [
-    ['a', 0.8],
-    ['b', 2],
-  ]);
+  const shares = (results: readonly KernelResult[]) =>
+    bestByOp(results).map(({ op, bandwidthShare }) => [op, bandwidthShare]);
+  assert.equal(
+    shares([
+      kernel('a', 0.5, 0.1),
+      kernel('a', 7, null),
+      kernel('a', 0.8, null),
+      kernel('b', 3, null),
+      kernel('b', 2, null),
+    ]),
+    [
+      ['a', 0.8],
+      ['b', 2],
+    ],
+  );
 });
 
 sections('the head has three figures, each with its source, and fewer where there are no more', () => {
   const all = evidenceOf(relayRecord(), peerRecord(), kernelRecord());
   const three = headlines(all, settings(all.relay));
-  assert.equal(three.map(({ source }) => source.id), [1, 2, 1]);
+  assert.equal(
+    three.map(({ source }) => source.id),
+    [1, 2, 1],
+  );
   assert.match(three[0]!.value, /^\d\.\d\d ×$/);
   assert.match(three[1]!.claim, /node-llama-cpp lockstep, its best, at 16 requests/);
   assert.match(three[2]!.detail, /under static \d/);
   const kernels = evidenceOf(kernelRecord());
-  assert.equal(headlines(kernels, []).map(({ source }) => source.id), [1]);
+  assert.equal(
+    headlines(kernels, []).map(({ source }) => source.id),
+    [1],
+  );
   const nothing = evidenceOf({ ...relayRecord(), results: [] });
   assert.equal(headlines(nothing, settings(nothing.relay)), []);
 });

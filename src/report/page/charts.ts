@@ -1,4 +1,16 @@
-import { areaY, barX, dot, type Markish, plot, type PlotOptions, rect, ruleX, ruleY, text, tickX } from '@observablehq/plot';
+import {
+  areaY,
+  barX,
+  dot,
+  type Markish,
+  plot,
+  type PlotOptions,
+  rect,
+  ruleX,
+  ruleY,
+  text,
+  tickX,
+} from '@observablehq/plot';
 import { axisY, gridX, gridY, lineY } from '@observablehq/plot';
 import type { Axis, Chart, IdleKind } from '../charts.ts';
 import { figure, percent } from '../format.ts';
@@ -12,7 +24,7 @@ const ROW = 24; // px of one bar or range
 const MOST_SHARE = 1.2; // of a ceiling; a cache may answer many times as quickly
 const WIDE = 520; // px, from which there is room for more ticks
 
-/** A chart as SVG of this width, in px. Colours are variables of the page's styles, so that themes and print need no other. */
+/** A chart as SVG of this width, in px. Its colours are the page's variables, so themes and print need no other. */
 export function draw(chart: Chart, width: number): SVGElement {
   switch (chart.kind) {
     case 'bars':
@@ -35,8 +47,13 @@ export function draw(chart: Chart, width: number): SVGElement {
 }
 
 function render(options: PlotOptions): SVGElement {
-  const svg = plot({ className: 'plot', style: { fontSize: '12px' }, color: { type: 'identity' }, ...options }) as SVGElement;
-  svg.querySelector('style')?.remove(); // the page's styles have its rules: what the policy of the page does not know is not applied
+  const svg = plot({
+    className: 'plot',
+    style: { fontSize: '12px' },
+    color: { type: 'identity' },
+    ...options,
+  }) as SVGElement;
+  svg.querySelector('style')?.remove(); // the page's policy forbids it, and the page's styles have its rules
   svg.setAttribute('aria-hidden', 'true'); // the place it stands in has the description
   return svg;
 }
@@ -91,7 +108,8 @@ function scaleOf({ label, scale, ticks }: Axis, values: readonly number[], width
   const own = ticks ?? (scale === 'log' ? logTicks(Math.min(...values), Math.max(...values)) : undefined);
   const found = own === undefined ? (width < WIDE ? 4 : 6) : [...own];
   const options = { label, labelArrow: 'none' as const, tickFormat: tick, tickSize: 0, ticks: found };
-  const form = scale === 'log' ? { ...options, type: 'log' as const } : { ...options, type: 'linear' as const, zero: true };
+  const form =
+    scale === 'log' ? { ...options, type: 'log' as const } : { ...options, type: 'linear' as const, zero: true };
   return { form, ticks: found };
 }
 
@@ -105,14 +123,17 @@ function logTicks(least: number, most: number): number[] {
 
 function lines({ x, y, lines: given, diagonal }: Of<'lines'>, width: number): SVGElement {
   const xs = given.flatMap(({ points }) => points.map((point) => point.x));
-  const ys = given.flatMap(({ points }) => points.flatMap(({ least, most }) => [least, most])).filter((one) => one !== null);
+  const ys = given
+    .flatMap(({ points }) => points.flatMap(({ least, most }) => [least, most]))
+    .filter((one) => one !== null);
   const most = Math.max(...xs);
   const across = scaleOf(x, xs, width);
   const up = scaleOf(y, ys, WIDE - 1);
   const marks = given.flatMap(({ name, tone, points }): Markish[] => {
     const stroke = colourOf(tone);
     const own = points.filter((point) => point.y !== null);
-    const title = (point: (typeof own)[number]) => `${name}\n${x.label} ${figure(point.x)}\n${y.label} ${figure(point.y)}`;
+    const title = (point: (typeof own)[number]) =>
+      `${name}\n${x.label} ${figure(point.x)}\n${y.label} ${figure(point.y)}`;
     return [
       ruleX(own, { x: 'x', y1: 'least', y2: 'most', stroke, strokeWidth: 1.2 }),
       lineY(own, { x: 'x', y: 'y', stroke, strokeWidth: tone === 'accent' ? 2.4 : 1.4, strokeDasharray: dashOf(tone) }),
@@ -168,7 +189,8 @@ function quantiles({ axis, rows }: Of<'quantiles'>, width: number): SVGElement {
         x: 'p99',
         y: 'name',
         r: 0,
-        title: ({ name, p50, p90, p99 }) => `${name}\np50 ${figure(p50)} ms\np90 ${figure(p90)} ms\np99 ${figure(p99)} ms`,
+        title: ({ name, p50, p90, p99 }) =>
+          `${name}\np50 ${figure(p50)} ms\np90 ${figure(p90)} ms\np99 ${figure(p99)} ms`,
         tip: true,
       }),
     ],
@@ -184,7 +206,10 @@ function idle({ rows }: Of<'idle'>, width: number): SVGElement {
     let from = 0;
     return KINDS.map((kind) => ({ name, kind, from, to: (from += parts[kind] ?? 0) }));
   });
-  const ends = rows.map(({ name, parts }) => ({ name, share: KINDS.reduce((sum, kind) => sum + (parts[kind] ?? 0), 0) }));
+  const ends = rows.map(({ name, parts }) => ({
+    name,
+    share: KINDS.reduce((sum, kind) => sum + (parts[kind] ?? 0), 0),
+  }));
   return render({
     width,
     height: rows.length * ROW + 40,
@@ -192,7 +217,13 @@ function idle({ rows }: Of<'idle'>, width: number): SVGElement {
     marginRight: 54,
     marginTop: 4,
     marginBottom: 28,
-    x: { label: null, domain: [0, Math.max(0.1, ...ends.map(({ share }) => share))], ticks: 4, tickFormat: percentTick, tickSize: 0 },
+    x: {
+      label: null,
+      domain: [0, Math.max(0.1, ...ends.map(({ share }) => share))],
+      ticks: 4,
+      tickFormat: percentTick,
+      tickSize: 0,
+    },
     y: { ...scale, padding: 0.28 },
     marks: [
       gridX({ ticks: 4 }),
@@ -203,7 +234,14 @@ function idle({ rows }: Of<'idle'>, width: number): SVGElement {
           { x1: 'from', x2: 'to', y: 'name', fill: FILLS[kind]!, stroke: 'var(--ink)', strokeWidth: 0.6 },
         ),
       ),
-      text(ends, { x: 'share', y: 'name', text: ({ share }) => percent(share), textAnchor: 'start', dx: 6, fontVariant: 'tabular-nums' }),
+      text(ends, {
+        x: 'share',
+        y: 'name',
+        text: ({ share }) => percent(share),
+        textAnchor: 'start',
+        dx: 6,
+        fontVariant: 'tabular-nums',
+      }),
       ruleX([0], { stroke: 'var(--ink)' }),
     ],
   });
@@ -312,7 +350,14 @@ function shares({ rows }: Of<'shares'>, width: number): SVGElement {
       gridX({ ticks: 4 }),
       axisOfNames,
       ruleY(best, { x1: 0, x2: 'share', y: 'name', stroke: 'var(--faint)', strokeWidth: 1.5 }),
-      dot(compute, { x: 'compute', y: 'name', symbol: 'square', stroke: 'var(--tone-1)', fill: 'var(--paper)', r: 3.6 }),
+      dot(compute, {
+        x: 'compute',
+        y: 'name',
+        symbol: 'square',
+        stroke: 'var(--tone-1)',
+        fill: 'var(--paper)',
+        r: 3.6,
+      }),
       dot(bandwidth, { x: 'bandwidth', y: 'name', fill: 'var(--accent)', r: 3.8 }),
       ruleX([1], { stroke: 'var(--ink)' }),
     ],

@@ -8,14 +8,32 @@ const [WIDTH, HEIGHT] = [28, 12];
 
 /** Of a span with data-sample, and data-tone where it is a line. */
 export function sampleOf({ sample = '', tone }: DOMStringMap): SVGElement {
-  const frame = { class: 'sample-mark', width: WIDTH, height: HEIGHT, viewBox: `0 0 ${WIDTH} ${HEIGHT}`, 'aria-hidden': 'true' };
-  return svg('svg', frame, ...(sample === 'line' ? lineOf(tone === 'accent' ? tone : (Number(tone) as Tone)) : boxes(sample)));
+  const frame = {
+    class: 'sample-mark',
+    width: WIDTH,
+    height: HEIGHT,
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    'aria-hidden': 'true',
+  };
+  return svg(
+    'svg',
+    frame,
+    ...(sample === 'line' ? lineOf(tone === 'accent' ? tone : (Number(tone) as Tone)) : boxes(sample)),
+  );
 }
 
 function lineOf(tone: Tone): SVGElement[] {
   const stroke = colourOf(tone);
   const y = HEIGHT / 2;
-  const line = { x1: 0, x2: WIDTH, y1: y, y2: y, stroke, 'stroke-width': tone === 'accent' ? 2.4 : 1.4, 'stroke-dasharray': dashOf(tone) };
+  const line = {
+    x1: 0,
+    x2: WIDTH,
+    y1: y,
+    y2: y,
+    stroke,
+    'stroke-width': tone === 'accent' ? 2.4 : 1.4,
+    'stroke-dasharray': dashOf(tone),
+  };
   return [svg('line', line), symbol(tone, stroke)];
 }
 
@@ -33,13 +51,26 @@ function boxes(sample: string): SVGElement[] {
   switch (sample) {
     case 'request':
       return [0, 1, 2].map((i) => {
-        const box = svg('rect', { class: `request shade-${i}`, x: i * (third + 1), y: 0, width: third, height: HEIGHT });
+        const box = svg('rect', {
+          class: `request shade-${i}`,
+          x: i * (third + 1),
+          y: 0,
+          width: third,
+          height: HEIGHT,
+        });
         box.style.setProperty('--hue', String(30 + i * 137.5));
         return box;
       });
     case 'used':
       return (['accent', 3] as const).map((tone, i) => {
-        return svg('rect', { x: (i * WIDTH) / 2, y: 0, width: WIDTH / 2, height: HEIGHT, fill: colourOf(tone), 'fill-opacity': 0.85 });
+        return svg('rect', {
+          x: (i * WIDTH) / 2,
+          y: 0,
+          width: WIDTH / 2,
+          height: HEIGHT,
+          fill: colourOf(tone),
+          'fill-opacity': 0.85,
+        });
       });
     case 'bandwidth':
       return [svg('circle', { cx: WIDTH / 2, cy: HEIGHT / 2, r: 3.8, fill: 'var(--accent)' })];

@@ -13,6 +13,7 @@ const GAP = 18;
 const AXIS = 34;
 const LEAST_ROW = 4;
 const MOST_ROW = 16;
+const LETTER = 7.5; // px, about
 const ROOM = 170; // px for the rows of one panel, where they are few enough
 
 /** The hue of a request: neighbours in number lie far apart in colour. */
@@ -36,11 +37,19 @@ export function drawTimeline({ panels }: TimelineChart, width: number): SVGEleme
   );
 }
 
-function drawPanel({ name, rows, ms, runs, chunks }: TimelinePanel, top: number, height: number, scale: (ms: number) => number): SVGElement {
+function drawPanel(
+  { name, rows, ms, runs, chunks }: TimelinePanel,
+  top: number,
+  height: number,
+  scale: (ms: number) => number,
+): SVGElement {
   const begin = top + NAME;
   const bottom = begin + rows * height;
   const end = scale(ms);
   const gap = height > 6 ? 1 : 0.5; // between rows
+  const label = `${seconds(ms / 1000)}, ${count(rows, 'row')}`;
+  const roomy = end - LEFT > LETTER * (name.length + label.length + 2);
+  const labelPlace = roomy ? { x: end, 'text-anchor': 'end' } : { x: end + 6, 'text-anchor': 'start' };
   const cells = runs.map(([row, from, to, request, finished]) => {
     const x = scale(from);
     const place = { x, y: begin + row * height, width: Math.max(0.4, scale(to) - x), height: height - gap };
@@ -60,7 +69,7 @@ function drawPanel({ name, rows, ms, runs, chunks }: TimelinePanel, top: number,
     'g',
     { class: name === 'relay' ? 'panel relay' : 'panel' },
     svg('text', { class: 'panel-name', x: LEFT, y: top + 15 }, name),
-    svg('text', { class: 'panel-end', x: end, y: top + 15, 'text-anchor': 'end' }, `${seconds(ms / 1000)}, ${count(rows, 'row')}`),
+    svg('text', { class: 'panel-end', y: top + 15, ...labelPlace }, label),
     svg('rect', { class: 'vacant', x: LEFT, y: begin, width: end - LEFT, height: bottom - begin, fill: 'url(#dots)' }),
     svg('g', { class: 'cells' }, ...cells),
     svg('line', { class: 'end', x1: end, x2: end, y1: begin - 3, y2: bottom + CHUNKS }),

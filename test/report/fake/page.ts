@@ -29,7 +29,10 @@ export function bundledPackages(): string[] {
 }
 
 export function pageOf(...records: readonly BenchRecord[]): string {
-  const files = records.map((record, i) => ({ file: `${i}-${record.experiment}.json`, content: JSON.stringify(record) }));
+  const files = records.map((record, i) => ({
+    file: `${i}-${record.experiment}.json`,
+    content: JSON.stringify(record),
+  }));
   return documentOf(collect(files), assets);
 }
 

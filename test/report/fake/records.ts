@@ -1,4 +1,4 @@
-// Records as the experiments write them, of rows that were never computed: a toy batch decodes requests of random lengths.
+// Records as the experiments write them, of what was never computed: a toy batch decodes requests of random lengths.
 import type { BenchRecord } from '../../../src/bench/record.ts';
 import type {
   AgreementResult,
@@ -68,7 +68,11 @@ function run(contender: string, rows: number, lengths: readonly number[]): Run {
   }
   const total = steps.reduce((sum, { ms }) => sum + ms, 0);
   return {
-    timeline: { ms: steps.map(({ ms }) => ms), rows: steps.map((step) => step.rows), chunkTokens: steps.map(({ chunk }) => chunk) },
+    timeline: {
+      ms: steps.map(({ ms }) => ms),
+      rows: steps.map((step) => step.rows),
+      chunkTokens: steps.map(({ chunk }) => chunk),
+    },
     working: time.working / (total * rows),
     dead: time.dead / (total * rows),
     empty: time.empty / (total * rows),
@@ -136,14 +140,26 @@ function relayResult(contender: string, workload: string, rows: number, rate?: n
   };
 }
 
-const ORIGIN = { commit: '0123456789ab', date: '2026-11-23', machine: 'Toy Processor, 2 cores, 24 GiB, amx', seed: SEED };
+const ORIGIN = {
+  commit: '0123456789ab',
+  date: '2026-11-23',
+  machine: 'Toy Processor, 2 cores, 24 GiB, amx',
+  seed: SEED,
+};
 
 export function relayRecord(): BenchRecord<RelayResult> {
-  const closed = WORKLOADS.flatMap((workload) => ROWS.flatMap((rows) => CONTENDERS.map((name) => relayResult(name, workload, rows))));
+  const closed = WORKLOADS.flatMap((workload) =>
+    ROWS.flatMap((rows) => CONTENDERS.map((name) => relayResult(name, workload, rows))),
+  );
   const open = (['chat'] as const).flatMap((workload) =>
     RATES.flatMap((rate) => CONTENDERS.map((name) => relayResult(name, workload, 16, rate))),
   );
-  return { ...ORIGIN, experiment: 'relay', command: 'baton bench relay --timelines --out relay.json', results: [...closed, ...open] };
+  return {
+    ...ORIGIN,
+    experiment: 'relay',
+    command: 'baton bench relay --timelines --out relay.json',
+    results: [...closed, ...open],
+  };
 }
 
 export function kernelRecord(): BenchRecord<KernelResult> {
@@ -154,7 +170,8 @@ export function kernelRecord(): BenchRecord<KernelResult> {
     ops.flatMap((op) =>
       ['1 × 576', '16 × 576', '64 × 1536'].map((name, i): KernelResult => {
         const intensity = op === 'matmul' ? [0.5, 8, 60][i]! : op === 'embed' ? 0 : 0.2 + random.unit();
-        const gigabytesPerSecond = Math.min(bandwidth, intensity > 0 ? peak / intensity : bandwidth) * (0.4 + 0.5 * random.unit());
+        const gigabytesPerSecond =
+          Math.min(bandwidth, intensity > 0 ? peak / intensity : bandwidth) * (0.4 + 0.5 * random.unit());
         const gigaflopsPerSecond = gigabytesPerSecond * intensity;
         return {
           device,
@@ -180,7 +197,11 @@ export function kernelRecord(): BenchRecord<KernelResult> {
 export const PEERS = ['baton', 'node-llama-cpp evaluate', 'node-llama-cpp lockstep'] as const;
 
 export function peerRecord(): BenchRecord<PeerResult | AgreementResult> {
-  const speed: Readonly<Record<string, number>> = { baton: 1, 'node-llama-cpp evaluate': 0.8, 'node-llama-cpp lockstep': 1 };
+  const speed: Readonly<Record<string, number>> = {
+    baton: 1,
+    'node-llama-cpp evaluate': 0.8,
+    'node-llama-cpp lockstep': 1,
+  };
   const peers = ['16 bit', '8 bit'].flatMap((weights) =>
     [1, 4, 16, 64].flatMap((concurrency) =>
       PEERS.map((contender): PeerResult => {
@@ -216,12 +237,22 @@ export function peerRecord(): BenchRecord<PeerResult | AgreementResult> {
     meanDifference: 0.0061,
     largestPreference: 0.012,
   };
-  return { ...ORIGIN, experiment: 'peers', command: 'baton bench peers --out peers.json', results: [...peers, agreement] };
+  return {
+    ...ORIGIN,
+    experiment: 'peers',
+    command: 'baton bench peers --out peers.json',
+    results: [...peers, agreement],
+  };
 }
 
 export function scaleRecord(): BenchRecord<ScaleResult> {
-  const line = (name: ScaleResult['line'], label: string, unit: string, xs: readonly number[], y: (x: number) => number) =>
-    xs.map((x): ScaleResult => ({ line: name, label, x, unit, y: around(y(x), 0.1) }));
+  const line = (
+    name: ScaleResult['line'],
+    label: string,
+    unit: string,
+    xs: readonly number[],
+    y: (x: number) => number,
+  ) => xs.map((x): ScaleResult => ({ line: name, label, x, unit, y: around(y(x), 0.1) }));
   const results = [
     ...line('tick', 'relay', 'µs', [1, 4, 16, 64, 256, 1024, 4096], (x) => 4 + 0.3 * x),
     ...line('tick', 'orca', 'µs', [1, 4, 16, 64, 256, 1024, 4096], (x) => 3 + 0.35 * x),

@@ -21,14 +21,16 @@ const DESKTOP = { width: 1280, height: 900 };
 
 function findBrowser(): string | undefined {
   const folders = (process.env['PATH'] ?? '').split(delimiter);
-  return folders.flatMap((folder) => BROWSERS.map((name) => join(folder, name))).find((file) => {
-    try {
-      accessSync(file, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  return folders
+    .flatMap((folder) => BROWSERS.map((name) => join(folder, name)))
+    .find((file) => {
+      try {
+        accessSync(file, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
 }
 
 const executablePath = findBrowser();
@@ -53,11 +55,15 @@ interface Opened {
   readonly troubles: readonly string[];
 }
 
-async function opened(options: BrowserContextOptions, use: (opened: Opened) => Promise<void>, url = address): Promise<void> {
+async function opened(
+  options: BrowserContextOptions,
+  use: (opened: Opened) => Promise<void>,
+  url = address,
+): Promise<void> {
   const context = await browser!.newContext(options);
   try {
     const view = await context.newPage();
-    await view.addInitScript('globalThis.__name = (value) => value'); // tsx names functions, and the page knows nothing of it
+    await view.addInitScript('globalThis.__name = (value) => value'); // tsx wraps every function in it
     const troubles: string[] = [];
     view.on('console', (message: ConsoleMessage) => troubles.push(`${message.type()}: ${message.text()}`));
     view.on('pageerror', (error) => troubles.push(error.message));
@@ -81,24 +87,37 @@ async function drawn(view: Page): Promise<void> {
 
 for (const viewport of [PHONE, DESKTOP]) {
   for (const colorScheme of ['light', 'dark'] as const) {
-    test(`draws every chart at ${viewport.width} px, ${colorScheme}, in its own width and without a sound`, async () => {
+    test(`draws every chart at ${viewport.width} px, ${colorScheme}, in its own width and silently`, async () => {
       await opened({ viewport, colorScheme }, async ({ view, troubles }) => {
         await view.evaluate(() => document.querySelectorAll('details').forEach((one) => (one.open = true)));
         await drawn(view);
         const found = await view.evaluate(() => {
           const places = [...document.querySelectorAll<HTMLElement>('[data-chart]')];
           return {
-            empty: places.filter((place) => place.querySelectorAll('rect, path, circle').length === 0).map((place) => place.ariaLabel),
+            empty: places
+              .filter((place) => place.querySelectorAll('rect, path, circle').length === 0)
+              .map((place) => place.ariaLabel),
             wide: places.filter((place) => {
               return Math.abs(place.querySelector('svg')!.getBoundingClientRect().width - place.clientWidth) > 1;
             }).length,
-            broken: places.filter((place) => /NaN|undefined|Infinity/.test(place.innerHTML)).map((place) => place.ariaLabel),
-            samples: [...document.querySelectorAll('[data-sample]')].filter((one) => one.querySelector('svg > *') === null).length,
+            broken: places
+              .filter((place) => /NaN|undefined|Infinity/.test(place.innerHTML))
+              .map((place) => place.ariaLabel),
+            samples: [...document.querySelectorAll('[data-sample]')].filter(
+              (one) => one.querySelector('svg > *') === null,
+            ).length,
             scroll: document.documentElement.scrollWidth,
             page: document.documentElement.clientWidth,
           };
         });
-        assert.equal(found, { empty: [], wide: 0, broken: [], samples: 0, scroll: viewport.width, page: viewport.width });
+        assert.equal(found, {
+          empty: [],
+          wide: 0,
+          broken: [],
+          samples: 0,
+          scroll: viewport.width,
+          page: viewport.width,
+        });
         assert.equal(troubles, []);
       });
     });
@@ -137,9 +156,17 @@ function faintTexts(): string[] {
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement!;
     const text = walker.currentNode.textContent!.trim();
-    if (text === '' || element.closest('script, title, noscript, .skip') !== null || element.getClientRects().length === 0) continue;
+    if (
+      text === '' ||
+      element.closest('script, title, noscript, .skip') !== null ||
+      element.getClientRects().length === 0
+    )
+      continue;
     const style = getComputedStyle(element);
-    const [one, other] = [luminance(element instanceof SVGElement ? style.fill : style.color), luminance(behind(element))];
+    const [one, other] = [
+      luminance(element instanceof SVGElement ? style.fill : style.color),
+      luminance(behind(element)),
+    ];
     const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
     if (contrast < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5)) faint.push(`${contrast.toFixed(2)}: ${text}`);
   }
@@ -149,15 +176,27 @@ function faintTexts(): string[] {
 test('draws as many series as the files have', async () => {
   await opened({ viewport: DESKTOP }, async ({ view }) => {
     const counts = (selector: string, part: string) =>
-      view.locator(selector).evaluateAll((places, inner) => places.map((place) => place.querySelectorAll(inner).length), part);
+      view
+        .locator(selector)
+        .evaluateAll((places, inner) => places.map((place) => place.querySelectorAll(inner).length), part);
     const bars = await counts('#finish [data-chart]', '[aria-label=bar] rect');
-    assert.equal(bars, WORKLOADS.map(() => CONTENDERS.length));
+    assert.equal(
+      bars,
+      WORKLOADS.map(() => CONTENDERS.length),
+    );
     const lines = await counts('#throughput [data-chart]', '[aria-label=line] path');
-    assert.equal(lines, WORKLOADS.map(() => CONTENDERS.length));
+    assert.equal(
+      lines,
+      WORKLOADS.map(() => CONTENDERS.length),
+    );
     assert.equal(await counts('#peers [data-chart]', '[aria-label=line] path'), [PEERS.length, PEERS.length]);
     assert.is((await counts('#memory [data-chart]', '[aria-label=area] path')).length, CONTENDERS.length);
     const accents = await counts('#finish [data-chart]', '[aria-label=bar] rect[fill="var(--accent)"]');
-    assert.equal(accents, WORKLOADS.map(() => 1), 'relay alone has the accent');
+    assert.equal(
+      accents,
+      WORKLOADS.map(() => 1),
+      'relay alone has the accent',
+    );
   });
 });
 
@@ -183,11 +222,21 @@ test('draws the timeline of static above that of relay, on one scale', async () 
       finished: runs.filter(([, , , , finished]) => finished === 1).length,
       chunks: chunks.length,
     }));
-    assert.equal(found.map(({ width: _, colours: __, ...rest }) => rest), expected);
+    assert.equal(
+      found.map(({ width: _, colours: __, ...rest }) => rest),
+      expected,
+    );
     const requests = new Set(traced[1]!.runs.map(([, , , request]) => request)).size;
-    assert.equal(found.map(({ colours }) => colours), [requests, requests], 'a colour for each request');
+    assert.equal(
+      found.map(({ colours }) => colours),
+      [requests, requests],
+      'a colour for each request',
+    );
     assert.ok(Math.abs(found[1]!.width / found[0]!.width - traced[1]!.ms / traced[0]!.ms) < 0.01);
-    assert.match(await view.locator('#timeline figcaption').innerText(), /static: 64 requests in .* s and [\d,]+ steps/);
+    assert.match(
+      await view.locator('#timeline figcaption').innerText(),
+      /static: 64 requests in .* s and [\d,]+ steps/,
+    );
   });
 });
 
@@ -196,15 +245,23 @@ test('computes in the calculator what the function computes, whatever is chosen'
   await opened({ viewport: DESKTOP }, async ({ view, troubles }) => {
     const shows = async (bill: Bill, setting: string, baseline: string, workload: string) => {
       const chosen = all.filter((one) => {
-        return one.setting === setting && one.contender === baseline && (workload === 'all' || one.workload === workload);
+        return (
+          one.setting === setting && one.contender === baseline && (workload === 'all' || one.workload === workload)
+        );
       });
       const ratio = combine(chosen.map((one) => one.ratio));
       const { saving, share, instances } = estimate(bill, ratio);
       const text = await view.locator('#estimate').innerText();
       assert.is(await view.locator('#estimate .value').innerText(), money(saving.median));
-      assert.ok(text.includes(`From ${money(saving.least)} to ${money(saving.most)}: ${range(share.least, share.most, percent)}`), text);
+      assert.ok(
+        text.includes(
+          `From ${money(saving.least)} to ${money(saving.most)}: ${range(share.least, share.most, percent)}`,
+        ),
+        text,
+      );
       assert.ok(text.includes(`${times(ratio.median)} the work of ${baseline}`), text);
-      if (instances !== undefined) assert.ok(text.includes(`${range(instances.least, instances.most, String)}, whole`), text);
+      if (instances !== undefined)
+        assert.ok(text.includes(`${range(instances.least, instances.most, String)}, whole`), text);
     };
     const first = all[0]!.setting;
     await shows({ kind: 'sum', monthly: 10_000 }, first, 'static', 'all');
@@ -256,7 +313,10 @@ test('follows the theme of the system until it is told otherwise', async () => {
 
 test('is drawn for paper when it is printed, and for the screen again', async () => {
   await opened({ viewport: DESKTOP }, async ({ view, troubles }) => {
-    const widths = () => view.locator('[data-chart]:visible svg').evaluateAll((all) => all.map((one) => Number(one.getAttribute('width'))));
+    const widths = () =>
+      view
+        .locator('[data-chart]:visible svg')
+        .evaluateAll((all) => all.map((one) => Number(one.getAttribute('width'))));
     const before = await widths();
     await view.evaluate(() => dispatchEvent(new Event('beforeprint')));
     assert.ok((await widths()).every((width) => width <= 660));
@@ -291,7 +351,15 @@ test('says what it is to who cannot see it', async () => {
       };
     });
     const { headings, ...rest } = found;
-    assert.equal(rest, { lang: 'en', title: 'Baton: what was measured', images: 0, inputs: 0, twice: [], nowhere: 0, small: 0 });
+    assert.equal(rest, {
+      lang: 'en',
+      title: 'Baton: what was measured',
+      images: 0,
+      inputs: 0,
+      twice: [],
+      nowhere: 0,
+      small: 0,
+    });
     assert.equal([headings[0], headings.filter((level) => level === 1).length], [1, 1]);
     for (const [i, level] of headings.entries()) assert.ok(level <= (headings[i - 1] ?? 0) + 1, `${headings}`);
   });
@@ -310,19 +378,38 @@ test('runs nothing that a file holds', async () => {
   const hostile = `</script><img src=x onerror="console.log('ran')"><script>console.log('ran')</script>`;
   const results = relay.results.map((one) => ({ ...one, model: hostile, contender: `${one.contender}${hostile}` }));
   const url = serve('hostile.html', pageOf({ ...relay, machine: hostile, results }));
-  await opened({ viewport: PHONE }, async ({ view, troubles }) => {
-    assert.equal(troubles, []);
-    assert.is(await view.evaluate(() => document.documentElement.scrollWidth), PHONE.width);
-  }, url);
+  await opened(
+    { viewport: PHONE },
+    async ({ view, troubles }) => {
+      assert.equal(troubles, []);
+      assert.is(await view.evaluate(() => document.documentElement.scrollWidth), PHONE.width);
+    },
+    url,
+  );
 });
 
 test('stands with one file alone, and with figures that are missing', async () => {
-  const results = relay.results.map((one) => ({ ...one, seconds: { median: NaN, least: NaN, most: NaN }, decodeMs: NaN, itl: { mean: NaN, p50: NaN, p90: NaN, p99: NaN } }));
-  for (const record of [kernelRecord(), peerRecord(), scaleRecord(), { ...relay, results }, { ...relay, results: [] }]) {
-    await opened({ viewport: PHONE }, async ({ view, troubles }) => {
-      assert.equal(troubles, [], record.experiment);
-      assert.ok(await view.isVisible('#missing'));
-    }, serve(`${record.experiment}.html`, pageOf(record)));
+  const results = relay.results.map((one) => ({
+    ...one,
+    seconds: { median: NaN, least: NaN, most: NaN },
+    decodeMs: NaN,
+    itl: { mean: NaN, p50: NaN, p90: NaN, p99: NaN },
+  }));
+  for (const record of [
+    kernelRecord(),
+    peerRecord(),
+    scaleRecord(),
+    { ...relay, results },
+    { ...relay, results: [] },
+  ]) {
+    await opened(
+      { viewport: PHONE },
+      async ({ view, troubles }) => {
+        assert.equal(troubles, [], record.experiment);
+        assert.ok(await view.isVisible('#missing'));
+      },
+      serve(`${record.experiment}.html`, pageOf(record)),
+    );
   }
 });
 
