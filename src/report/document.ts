@@ -15,6 +15,7 @@ import {
   hasSizes,
   idleSection,
   latencySection,
+  type Setting,
   settings,
   speedups,
   throughputSection,
@@ -51,7 +52,7 @@ export function documentOf(evidence: Evidence, { script, style }: Assets): strin
   const figures = new Figures();
   const ofRelay = settings(evidence.relay);
   const ratios = speedups(ofRelay);
-  const sections = sectionsOf(evidence, figures, ratios);
+  const sections = sectionsOf(evidence, ofRelay, figures, ratios);
   const shown = sections.filter(({ content }) => content !== undefined);
   const data: PageData = { charts: figures.charts, speedups: ratios };
   const policy = [
@@ -104,9 +105,8 @@ ${missing(sections.filter(({ content }) => content === undefined))}
 <li id="source-${source.id}">${provenance(source)}</li>`,
   )}</ol></section>
 </main>
-<footer><p>Charts: <a href="https://observablehq.com/plot">Observable Plot</a> (ISC). Nothing on this page is loaded
-from
-elsewhere.</p></footer>
+<footer><p>Charts: <a href="https://observablehq.com/plot">Observable Plot</a> (ISC). Nothing on this page is
+loaded from elsewhere.</p></footer>
 <script type="application/json" id="data">${embedJson(data)}</script>
 <script>${new Markup(script)}</script>
 </body>
@@ -115,9 +115,12 @@ elsewhere.</p></footer>
   return text;
 }
 
-function sectionsOf(evidence: Evidence, figures: Figures, ratios: readonly Speedup[]): Section[] {
-  const { relay, kernels, peers, agreement, scale } = evidence;
-  const ofRelay = settings(relay);
+function sectionsOf(
+  { relay, kernels, peers, agreement, scale }: Evidence,
+  ofRelay: readonly Setting[],
+  figures: Figures,
+  ratios: readonly Speedup[],
+): Section[] {
   const closed = ofRelay.some((setting) => setting.closed.length > 0);
   const open = ofRelay.some((setting) => setting.open.length > 0);
   const ours = (flag: string) => `baton bench relay --${flag} --out ${flag}.json`;
