@@ -26,7 +26,7 @@ import { median, quantile, spread } from './statistics.ts';
 
 const FLAGS = {
   models: { type: 'text', value: 'A,B', help: 'tales, public shapes (synthetic weights), or folders; default SmolLM2-135M' },
-  weights: { type: 'text', value: 'BITS', help: 'default 16,8: bf16 or f16, and int8 or q8_0' },
+  weights: { type: 'text', value: 'BITS', help: 'of 32, 16 (bf16 or f16), 8 (int8 or q8_0); default 16,8, of --agreement all' },
   concurrency: { type: 'text', value: 'N,M', help: 'requests in work at a time; default 1,4,16,64' },
   contenders: { type: 'text', value: 'A,B', help: `of ${PEER_NAMES.join(', ')}; default ${DEFAULT_PEERS['cpu']}` },
   device: { type: 'text', value: 'NAME', help: `cpu (default), or cuda: there ${DEFAULT_PEERS['cuda']}` },
@@ -65,8 +65,8 @@ async function run(values: Values, onProgress: OnProgress): Promise<Findings> {
     const { seed = 1, models = 'tales' } = values;
     const from = resolve(values.from ?? PEERS);
     if (values.agreement !== true) return await new Comparison(values, folder, onProgress).run();
-    const options = { from, seed: readSeed(seed), models: models.split(','), files: folder };
-    return await measureAgreement(options, onProgress);
+    const bits = readNames('weights', values.weights ?? BITS.join(), BITS);
+    return await measureAgreement({ from, seed: readSeed(seed), models: models.split(','), bits, files: folder }, onProgress);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -103,7 +103,7 @@ class Comparison {
     this.#onProgress = onProgress;
     this.#seed = readSeed(seed);
     this.#models = (values.models ?? (quick ? 'tales' : 'SmolLM2-135M')).split(',');
-    this.#bits = readNames('weights', values.weights ?? BITS.join(), BITS);
+    this.#bits = readNames('weights', values.weights ?? '16,8', BITS);
     this.#concurrency = readIntegers('concurrency', values.concurrency ?? (quick ? '1,16' : '1,4,16,64'), 1, 1024);
     const cores = [...new Set([1, availableParallelism()])].join();
     this.#threads = readIntegers('threads', values.threads ?? (device === 'cpu' ? cores : '1'), 1, 1024);
