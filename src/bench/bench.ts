@@ -55,7 +55,8 @@ export function bench<F extends Flags>(description: BenchDescription<F>): Bench 
       const values = readFlags(args, all);
       const { json, out } = values as FlagValues<typeof OUTPUT_FLAGS>;
       const { text, failures = [], ...found } = await description.run(values as FlagValues<F>, onProgress);
-      const made = record({ experiment: name, command: ['baton bench', name, ...args.map(quoted)].join(' '), ...found });
+      const command = ['baton bench', name, ...args.map(quoted)].join(' ');
+      const made = record({ experiment: name, command, ...found });
       if (out !== undefined) writeRecord(out, made);
       process.stdout.write(json === true ? `${JSON.stringify(made, null, 2)}\n` : `${text.trimEnd()}\n`);
       for (const failure of failures) process.stderr.write(`baton: ${failure}\n`);

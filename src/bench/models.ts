@@ -16,10 +16,10 @@ export interface BenchModel {
 const SHAPE_NAMES = Object.keys(SHAPES) as ShapeName[];
 
 export const BENCH_MODEL_FLAG = {
-  model: { type: 'text', value: 'NAME', help: 'tales (default), a public shape (synthetic weights), or a model folder' },
+  model: { type: 'text', value: 'NAME', help: 'tales (default), a public shape (with synthetic weights), or a folder' },
 } as const;
 
-/** The embedded tales, a model folder, or synthetic weights in a public shape, made once in the system's temporary folder. */
+/** The embedded tales, a model folder, or synthetic weights in a public shape, made once in the temporary folder. */
 export async function findModel(name = 'tales'): Promise<BenchModel> {
   if (name === 'tales') return { name, folder: TALES };
   const shape = SHAPE_NAMES.find((one) => one === name);

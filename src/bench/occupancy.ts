@@ -31,7 +31,7 @@ const CONTEXT = 1024;
 const STEP_PROMPT_TOKENS = 512;
 const STOP_TOKENS: ReadonlySet<number> = new Set([STOP]);
 
-/** Heavy-tailed requests through a loop with an arena of so many slots, in virtual time: the same for the same setting. */
+/** Heavy-tailed requests through a loop with an arena of so many slots, in virtual time: the same every time. */
 export async function useArena({ policy, rows, requests, seed }: OccupancySetting, slots: number): Promise<ArenaUse> {
   const times = new TokenTimes();
   const loopOptions = {

@@ -11,7 +11,8 @@ export function relayTables(results: readonly RelayResult[]): string {
   for (const [rows, list] of grouped(closed, ({ rows }) => rows)) {
     const workloads = new Set(list.map(({ workload }) => workload));
     if (workloads.size < 2) continue;
-    parts.push(`Seconds to finish, ${rows} rows\n${matrix(list, 'workload', ({ seconds }) => seconds.median.toFixed(2))}`);
+    const cell = ({ seconds }: RelayResult) => seconds.median.toFixed(2);
+    parts.push(`Seconds to finish, ${rows} rows\n${matrix(list, 'workload', cell)}`);
   }
   for (const [workload, list] of grouped(closed, ({ workload }) => workload)) {
     const rows = new Set(list.map(({ rows }) => rows));
@@ -25,7 +26,8 @@ export function relayTables(results: readonly RelayResult[]): string {
 function describeTrial(results: readonly RelayResult[]): string {
   const { model, workload, rows, requests, rate, targets, slots, capacity } = results[0]!;
   const arriving = capacity !== undefined ? ', each at its capacity' : rate === undefined ? '' : `, ${rate} arriving/s`;
-  const target = `ITL ≤ ${targets.itlMs.toFixed(2)} ms${targets.ttftMs === null ? '' : `, TTFT ≤ ${targets.ttftMs.toFixed(0)} ms`}`;
+  const ttft = targets.ttftMs === null ? '' : `, TTFT ≤ ${targets.ttftMs.toFixed(0)} ms`;
+  const good = `good: ITL ≤ ${targets.itlMs.toFixed(2)} ms${ttft}`;
   const head = ['contender', 's', 'requests/s', 'tokens/s', 'good/s', 'good', 'TTFT p50', 'p99', 'ITL p50', 'p99'];
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
   const lines = results.map((one) => [
@@ -47,13 +49,15 @@ function describeTrial(results: readonly RelayResult[]): string {
   ]);
   const rest = ['idle', 'pad', 'dead', 'empty', 'stall', 'peak slots', 'preempted'];
   const all = [[...head, ...rest, ...(capacity === undefined ? [] : ['capacity/s'])], ...lines];
-  return `${model}, ${workload}${arriving}: ${requests} requests, ${rows} rows, ${slots} slots; good: ${target}\n${tableOf(all)}`;
+  const setting = `${model}, ${workload}${arriving}: ${requests} requests, ${rows} rows, ${slots} slots`;
+  return `${setting}; ${good}\n${tableOf(all)}`;
 }
 
 /** A line for each value of `key`, a column for each contender. */
 function matrix(results: readonly RelayResult[], key: 'workload' | 'rows', cell: (one: RelayResult) => string): string {
   const contenders = [...new Set(results.map(({ contender }) => contender))];
-  const lines = [...grouped(results, (one) => one[key])].sort(([a], [b]) => (typeof a === 'number' ? a - Number(b) : 0));
+  const groups = [...grouped(results, (one) => one[key])];
+  const lines = key === 'rows' ? groups.sort(([a], [b]) => Number(a) - Number(b)) : groups;
   const cells = lines.map(([name, list]) => [
     String(name),
     ...contenders.map((contender) => {

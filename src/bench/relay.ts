@@ -34,9 +34,20 @@ export const RELAY_CONTENDERS: Readonly<Record<string, PolicyRules>> = {
   ...PARTIAL,
 };
 
-const POLICIES = 'static,orca,baton,baton-pd,relay';
-/** From vector shaping alone, each with one thing more: embedding, the arena, chunks in time, foresight. */
-const ABLATION = 'baton,baton-pd,relay-constant,relay-timed,relay';
+const USUAL = {
+  contenders: 'static,orca,baton,baton-pd,relay',
+  workloads: 'heavy-tail,chat,code',
+  rows: '16',
+  rounds: 3,
+};
+/** What a preset measures, unless flags say otherwise. */
+const PRESETS = {
+  tables: { ...USUAL, workloads: 'heavy-tail,chat,code,burst,adversarial', rows: '1,4,8,16,32,64' },
+  memory: { ...USUAL, contenders: 'static,baton,baton-pd,relay', workloads: 'heavy-tail', rounds: 1 },
+  // From vector shaping alone, each with one thing more: embedding, the arena, chunks in time, foresight.
+  ablation: { ...USUAL, contenders: 'baton,baton-pd,relay-constant,relay-timed,relay' },
+};
+const PRESET_NAMES = Object.keys(PRESETS) as (keyof typeof PRESETS)[];
 const TIMELINES = ['static', 'relay'];
 
 const DEFAULT_CONTEXT = 512;
@@ -59,16 +70,16 @@ const FLAGS = {
   memory: { type: 'switch', help: 'slots used, padding and free over time: one round, with --curves' },
   ablation: { type: 'switch', help: 'what each idea is worth: shaping, embedding, arena, chunks in time, foresight' },
   ...BENCH_MODEL_FLAG,
-  workloads: { type: 'text', value: 'A,B', help: `default heavy-tail,chat,code; also ${WORKLOAD_NAMES.join(', ')}` },
+  workloads: { type: 'text', value: 'A,B', help: `default ${USUAL.workloads}; of ${WORKLOAD_NAMES.join(', ')}` },
   trace: { type: 'text', value: 'FILE', help: 'instead: lengths of an Azure, Mooncake or Vidur trace, .csv or .jsonl' },
   'length-scale': { type: 'number', value: 'X', help: 'of the lengths of a trace; default 1' },
-  contenders: { type: 'text', value: 'A,B', help: `default ${POLICIES}; also ${Object.keys(PARTIAL).join(', ')}` },
+  contenders: { type: 'text', value: 'A,B', help: `default the five policies; also ${Object.keys(PARTIAL).join(', ')}` },
   rows: { type: 'text', value: 'N,M', help: 'rows of the batch; default 16' },
   requests: { type: 'number', value: 'N', help: 'of each trial; default four for each row, at least 64' },
   rates: { type: 'text', value: 'R,S', help: 'open loop: mean arrivals/s; by default all requests are there at once' },
   capacity: { type: 'switch', help: 'looks for the highest rate at which 90 % of the requests meet both targets' },
-  'ttft-ms': { type: 'number', value: 'MS', help: 'target to the first token; default none; open loop: 25 decode steps of all rows' },
-  'itl-ms': { type: 'number', value: 'MS', help: 'target between tokens on average; default 1.5 decode steps; open loop: 2' },
+  'ttft-ms': { type: 'number', value: 'MS', help: 'target to the first token; default none, 25 decode steps if open' },
+  'itl-ms': { type: 'number', value: 'MS', help: 'target between tokens on average; 1.5 decode steps, 2 if open' },
   'target-itl-ms': { type: 'number', value: 'MS', help: 'what relay plans its steps for; default: its own choice' },
   context: { type: 'number', value: 'N', help: `most tokens of a request; default ${DEFAULT_CONTEXT}` },
   slots: { type: 'number', value: 'N', help: 'of every arena; default: what a dense layout needs' },
@@ -86,7 +97,7 @@ const FLAGS = {
 
 type Values = FlagValues<typeof FLAGS>;
 
-/** Some contenders, the same requests for all of them. */
+/** The same requests for every contender. */
 interface Trial {
   readonly workload: string;
   readonly rows: number;
@@ -101,16 +112,16 @@ interface Measured {
 export const relay = bench({
   name: 'relay',
   summary: 'policies against each other: time to finish, latencies, idle computation, memory',
-  about: `The same requests by each policy, in turns, each with an engine and a loop of its own; every request must get the
-same tokens from all. Medians of three rounds. The first round, in which step times are learnt, is not counted.
+  about: `The same requests by each policy, in turns, each with an engine and a loop of its own; every request must get
+the same tokens from all. Medians of three rounds. In the first, which is not counted, step times are learnt.
 
-With tales on two cores: 2 minutes by default, --tables 6, --memory half a minute, --ablation 2, --capacity 5.`,
+With tales on two cores: 2 minutes by default, --tables 6, --memory half a minute, --ablation 2, --capacity 8.`,
   flags: FLAGS,
 
   async run(values, onProgress) {
     const setup = await prepare(values);
     const { contenders, seed, rates } = setup;
-    const trials = trialsOf(values);
+    const trials = trialsOf(setup);
     const turns = trials.length * contenders.length * (values.capacity === true ? 1 + CAPACITY_PROBES : rates.length);
     const runner = new Runner(setup, progressOf(turns, onProgress));
     for (const trial of trials) {
@@ -125,15 +136,17 @@ With tales on two cores: 2 minutes by default, --tables 6, --memory half a minut
 type Setup = Awaited<ReturnType<typeof prepare>>;
 
 async function prepare(values: Values) {
-  const presets = (['tables', 'memory', 'ablation'] as const).filter((name) => values[name] === true);
+  const presets = PRESET_NAMES.filter((name) => values[name] === true);
   if (presets.length > 1) throw new UsageError(`expected one preset, got --${presets.join(' and --')}`);
   if (values.capacity === true && values.rates !== undefined) {
     throw new UsageError('expected --rates or --capacity, got both');
   }
-  const usual = values.ablation ? ABLATION : values.memory ? 'static,baton,baton-pd,relay' : POLICIES;
-  const contenders = readNames('contenders', values.contenders ?? usual, Object.keys(RELAY_CONTENDERS));
-  const rates =
-    values.rates === undefined ? [undefined] : readNumbers('rates', values.rates, Number.MIN_VALUE, Number.MAX_VALUE);
+  if (values.trace !== undefined && values.workloads !== undefined) {
+    throw new UsageError('expected --workloads or --trace, got both');
+  }
+  const usual = presets.length === 0 ? USUAL : PRESETS[presets[0]!];
+  const { workloads = usual.workloads, trace } = values;
+  const rates = values.rates === undefined ? [undefined] : readNumbers('rates', values.rates, 1e-6, 1e6);
   for (const name of ['ttft-ms', 'itl-ms', 'target-itl-ms', 'length-scale'] as const) {
     if (values[name] !== undefined && !(values[name] > 0)) {
       throw new UsageError(`--${name}: expected a number above 0, got ${values[name]}`);
@@ -141,33 +154,25 @@ async function prepare(values: Values) {
   }
   const model = await findModel(values.model);
   const { config, storedType } = await openModel(model.folder);
-  const context = readInteger(
-    'context',
-    values.context ?? Math.min(DEFAULT_CONTEXT, config.context),
-    LEAST_CONTEXT,
-    config.context,
-  );
+  const context = values.context ?? Math.min(DEFAULT_CONTEXT, config.context);
   return {
     values,
-    contenders,
+    contenders: readNames('contenders', values.contenders ?? usual.contenders, Object.keys(RELAY_CONTENDERS)),
+    workloads: trace === undefined ? readNames('workloads', workloads, WORKLOAD_NAMES) : [basename(trace)],
+    rows: readIntegers('rows', values.rows ?? usual.rows, 1, 1024),
     rates,
     model,
+    chosen: chooseDevice(loadAddon(), values.device ?? 'auto'),
     config,
     storedType,
-    context,
-    rounds: readInteger('rounds', values.rounds ?? (values.memory ? 1 : 3), 1, 1000),
+    context: readInteger('context', context, LEAST_CONTEXT, config.context),
+    rounds: readInteger('rounds', values.rounds ?? usual.rounds, 1, 1000),
     seed: readInteger('seed', values.seed ?? 1, 0, 2 ** 32 - 1),
   };
 }
 
-function trialsOf(values: Values): Trial[] {
-  const rows = readIntegers('rows', values.rows ?? (values.tables ? '1,4,8,16,32,64' : '16'), 1, 1024);
-  const usual = values.tables ? 'heavy-tail,chat,code,burst,adversarial' : values.memory ? 'heavy-tail' : 'heavy-tail,chat,code';
-  if (values.trace !== undefined && values.workloads !== undefined) {
-    throw new UsageError('expected --workloads or --trace, got both');
-  }
-  const workloads =
-    values.trace === undefined ? readNames('workloads', values.workloads ?? usual, WORKLOAD_NAMES) : [basename(values.trace)];
+/** Every workload at every number of rows; of the tables, at one of them, and one workload at all. */
+function trialsOf({ values, workloads, rows }: Setup): Trial[] {
   if (!values.tables) return workloads.flatMap((workload) => rows.map((rows) => ({ workload, rows })));
   const first = workloads[0]!;
   const middle = rows.includes(TABLE_ROWS) ? TABLE_ROWS : rows.at(-1)!;
@@ -220,33 +225,31 @@ class Runner {
       (decodeMs) => this.#targets(decodeMs, 'open'),
     );
     const { targets } = closed;
-    const searches = closed.finishes.flatMap(({ name, rounds, error }) => {
-      if (rounds.length === 0) {
-        this.failures.push(`${name}: ${error}`);
-        return [];
-      }
-      const full = median(rounds.map(({ readings, seconds }) => readings.length / seconds));
-      const limits = { least: LEAST_RATE * full, most: MOST_RATE * full, share: CAPACITY_SHARE, probes: CAPACITY_PROBES };
-      return [{ name, search: new CapacitySearch(limits), best: undefined as Finish<PolicyRound> | undefined }];
+    const started = closed.finishes.filter((finish) => finish.rounds.length > 0);
+    const searches = started.map((best) => {
+      const full = median(best.rounds.map(({ readings, seconds }) => readings.length / seconds));
+      const rates = { least: LEAST_RATE * full, most: MOST_RATE * full };
+      return { best, search: new CapacitySearch({ ...rates, share: CAPACITY_SHARE, probes: CAPACITY_PROBES }) };
     });
     for (;;) {
       const open = searches.filter(({ search }) => search.next !== undefined);
       if (open.length === 0) break;
-      const requests = new Map(open.map(({ name, search }) => [name, requestsOf(this.#setup, trial, search.next!)]));
-      const { finishes } = await this.#race(trial, requests, rounds, () => targets);
+      const own = open.map(({ best, search }) => [best.name, requestsOf(this.#setup, trial, search.next!)] as const);
+      const { finishes } = await this.#race(trial, new Map(own), rounds, () => targets);
       open.forEach((one, i) => {
         const finish = finishes[i]!;
         const rate = one.search.next!;
         const attainment = finish.rounds.length === 0 ? 0 : figuresOf(finish.rounds, targets).attainment.median;
         one.search.tell(rate, attainment);
-        if (one.best === undefined || one.search.capacity === rate) one.best = finish;
+        // While no rate is well, each is lower than the one before.
+        if ([rate, 0].includes(one.search.capacity)) one.best = finish;
       });
     }
-    for (const { name, search, best } of searches) {
+    for (const { search, best } of searches) {
       const { capacity: requestsPerSecond, probes } = search;
       const rate = requestsPerSecond > 0 ? requestsPerSecond : Math.min(...probes.map((probe) => probe.rate));
       const capacity = { requestsPerSecond, share: CAPACITY_SHARE, probes };
-      this.#add(trial, best ?? { name, rounds: [] }, targets, all.length, { rate, capacity });
+      this.#add(trial, best, targets, all.length, { rate, capacity });
     }
   }
 
@@ -256,7 +259,7 @@ class Runner {
     rounds: number,
     targetsOf: (decodeMs: number) => Targets,
   ): Promise<Measured> {
-    const sizes = sizesOf(this.#setup, trial.rows, requests.size);
+    const sizes = sizesOf(this.#setup, trial.rows);
     const module = contenderModule('policy');
     const entries = [...requests].map(([name, own]) => {
       return { name, module, setting: settingOf(this.#setup, trial, name, own, sizes) };
@@ -267,8 +270,10 @@ class Runner {
         if (round === rounds - 1) this.#advance(`${trial.workload}, ${trial.rows} rows: ${name}`);
       },
     });
+    const place = `${trial.workload}, ${trial.rows} rows`;
+    for (const { name, error } of finishes) if (error !== undefined) this.failures.push(`${place}, ${name}: ${error}`);
     const differing = differingTokens(finishes);
-    if (differing !== undefined) this.failures.push(`${trial.workload}, ${trial.rows} rows: ${differing}`);
+    if (differing !== undefined) this.failures.push(`${place}: ${differing}`);
     const decodes = finishes.flatMap((finish) => finish.rounds.map(({ decodeMs }) => decodeMs));
     return { finishes, targets: targetsOf(median(decodes)) };
   }
@@ -288,7 +293,6 @@ class Runner {
     requests: number,
     open: Partial<Pick<RelayResult, 'rate' | 'capacity'>>,
   ): void {
-    if (error !== undefined) this.failures.push(`${workload}, ${rows} rows, ${name}: ${error}`);
     const last = rounds.at(-1);
     if (last === undefined) return;
     const { model } = this.#setup;
@@ -301,7 +305,7 @@ class Runner {
       loop: open.rate === undefined ? 'closed' : 'open',
       ...open,
       requests,
-      slots: sizesOf(this.#setup, rows, 1).slots,
+      slots: sizesOf(this.#setup, rows).slots,
       targets: { ttftMs: targets.ttftMs === Infinity ? null : targets.ttftMs, itlMs: targets.itlMs },
       ...figuresOf(rounds, targets),
       ...(memory === undefined ? {} : { memory: thinned(memory) }),
@@ -311,10 +315,9 @@ class Runner {
   }
 }
 
-/** Steps and arena of whoever needs most, the dense layout. On a GPU so many engines share its memory. */
-function sizesOf({ values, config, storedType, context }: Setup, rows: number, engines: number): Sizes {
-  const chosen = chooseDevice(loadAddon(), values.device ?? 'auto');
-  const freeBytes = chosen.gpu ? chosen.freeBytes / engines : Infinity;
+/** Steps and arena of whoever needs most, the dense layout. All engines share the memory of a GPU. */
+function sizesOf({ values, contenders, chosen, config, storedType, context }: Setup, rows: number): Sizes {
+  const freeBytes = chosen.gpu ? chosen.freeBytes / contenders.length : Infinity;
   const formats = { weights: values.weights, kv: values.kv } as Pick<LoadOptions, 'weights' | 'kv'>;
   const asked = { maxContext: context, policy: 'baton', ...formats } as const;
   const memory = { freeBytes, hostFreeBytes: 0, gpu: chosen.gpu };
@@ -325,7 +328,7 @@ function sizesOf({ values, config, storedType, context }: Setup, rows: number, e
 }
 
 function settingOf(
-  { values, model, seed }: Setup,
+  { values, model, chosen, seed }: Setup,
   { rows }: Trial,
   name: string,
   requests: readonly TraceRequest[],
@@ -335,7 +338,7 @@ function settingOf(
   return {
     rules: { ...(target === undefined ? {} : { targetItlMs: target }), ...RELAY_CONTENDERS[name]! },
     folder: model.folder,
-    device: chooseDevice(loadAddon(), values.device ?? 'auto').name,
+    device: chosen.name,
     isa: values.isa ?? 'auto',
     threads: readInteger('threads', values.threads ?? 0, 0, 1024),
     sizes,
@@ -349,7 +352,8 @@ function settingOf(
 }
 
 /** Lengths and arrivals, the same for every contender; a trace's arrivals keep their pattern at any rate. */
-function requestsOf({ values, context, seed }: Setup, { workload: name, rows }: Trial, rate: number | undefined): TraceRequest[] {
+function requestsOf(setup: Setup, { workload: name, rows }: Trial, rate: number | undefined): TraceRequest[] {
+  const { values, context, seed } = setup;
   const usual = Math.max(LEAST_REQUESTS, REQUESTS_PER_ROW * rows);
   const requests = readInteger('requests', values.requests ?? usual, 1, 1_000_000);
   if (values.trace === undefined) {

@@ -3,15 +3,14 @@ import { chooseDevice } from '../engine/device.ts';
 import { chooseSizes } from '../engine/sizes.ts';
 import { type FlagValues, LOAD_FLAGS } from '../flags.ts';
 import { tiled } from '../loop/arena.ts';
-import { Loop, POLICY_NAMES, type PolicyName } from '../loop/loop.ts';
-import { Request } from '../loop/request.ts';
+import { POLICY_NAMES, type PolicyName } from '../loop/loop.ts';
 import { workload } from '../loop/workloads.ts';
 import { openModel } from '../model/load.ts';
-import { GREEDY } from '../native.ts';
 import type { LoadOptions } from '../options.ts';
 import { simulate } from '../simulator/simulation.ts';
 import { bench, readInteger, readIntegers, readNames, readNumbers, tableOf } from './bench.ts';
 import { contenderModule } from './contender.ts';
+import { type ContextTimes, timeContexts } from './contexts.ts';
 import type { Reuse, TickSetting, TickTimes } from './contenders/tick.ts';
 import { BENCH_MODEL_FLAG, findModel } from './models.ts';
 import { useArenas } from './occupancy.ts';
@@ -50,8 +49,6 @@ const ARENA_REQUESTS = 4000;
 const QUICK_REQUESTS = 10_000;
 const ARENA_POLICIES: readonly PolicyName[] = ['relay', 'orca'];
 const MOST_CONTEXT = 8192; // unless asked for more
-const CONTEXT_STEPS = 16; // decode steps at each mark, the first of which are not counted
-const UNCOUNTED_STEPS = 4;
 const SIMULATED_ROWS = 64;
 const SIMULATED_CONTEXT = 1024;
 
@@ -124,60 +121,34 @@ function contexts(values: Values, seed: number): Run {
   return async () => {
     const model = await findModel(values.model);
     const { config, storedType, files, tensors } = await openModel(model.folder);
-    const context = readInteger('context', values.context ?? Math.min(config.context, MOST_CONTEXT), 64, config.context);
+    const most = values.context ?? Math.min(config.context, MOST_CONTEXT);
+    const context = readInteger('context', most, 64, config.context);
     const rows = Math.max(...rowCounts);
     const addon = loadAddon();
     const chosen = chooseDevice(addon, values.device ?? 'auto');
     const formats = { weights: values.weights, kv: values.kv } as Pick<LoadOptions, 'weights' | 'kv'>;
     const sizes = chooseSizes({ config, storedType }, { maxContext: context, ...formats }, rows, chosen);
-    const slots = Math.min(sizes.slots, rows * tiled(context));
+    const room = { ...sizes, slots: Math.min(sizes.slots, rows * tiled(context)), hostSlots: 0, rows };
     const place = { device: chosen.name, isa: values.isa ?? 'auto', threads };
     const unset = { graphs: true, cublasLt: '', checkLaunches: false };
-    const engine = await addon.load({ config, files, tensors, ...place, ...unset, ...sizes, slots, hostSlots: 0, rows });
-    const prompt = makePrompt(seed, 0, { promptTokens: context, outputTokens: 1, arrivalMs: 0 }, config.vocabulary);
-    const marks: number[] = [];
-    for (let mark = 64; mark < context; mark *= 2) marks.push(mark);
-    marks.push(context);
-    const times = new Map<string, { x: number; count: number; ms: number[] }>();
+    const engine = await addon.load({ config, files, tensors, ...place, ...unset, ...room });
+    const lengths = { promptTokens: context, outputTokens: 1, arrivalMs: 0 };
+    const text = makePrompt(seed, 0, lengths, config.vocabulary);
+    const times = new Map<string, ContextTimes>();
     try {
-      for (let round = 0; round < rounds; round++) {
+      for (let round = -1; round < rounds; round++) {
         for (const count of rowCounts) {
-          const loop = new Loop(engine, {
-            rows,
-            context,
-            stepTokens: sizes.stepTokens,
-            policy: 'static', // rows begin and end together
-            admission: 'optimistic',
-            overlap: engine.device !== 'cpu',
-            queueRequests: rows,
-            queueTokens: rows * context,
-            onToken: () => {},
-            onFinish: (_request, _reason, error) => {
-              if (error !== undefined) throw error;
-            },
-            onStep: ({ ms, chunkTokens }) => {
-              if (chunkTokens === 0 && ++decodes > UNCOUNTED_STEPS) list.push(ms);
-            },
-          });
-          let decodes = 0;
-          let list: number[] = [];
-          for (const x of marks) {
-            const key = `${count}, ${x}`;
-            const entry = times.get(key) ?? { x, count, ms: [] };
-            times.set(key, entry);
-            list = entry.ms;
-            decodes = 0;
-            const maxTokens = Math.min(CONTEXT_STEPS, x - 1);
-            const request = { prompt: prompt.slice(0, x - maxTokens), maxTokens, minTokens: 0, stopTokens: new Set<number>() };
-            for (let id = 0; id < count; id++) loop.add(new Request(id, { ...request, sampling: GREEDY }));
-            while (!loop.idle) await loop.tick();
+          for (const one of await timeContexts(engine, room, text, count)) {
+            if (round < 0) continue; // memory is touched, and code compiled
+            const key = `${count} rows, ${one.x} tokens`;
+            times.set(key, { ...one, ms: [...(times.get(key)?.ms ?? []), ...one.ms] });
           }
         }
       }
     } finally {
       await engine.close();
     }
-    return [...times.values()].map(({ x, count, ms }) => {
+    return [...times.values()].map(({ x, rows: count, ms }) => {
       const label = `${model.name}, ${engine.weights}, ${engine.device}, ${count} row${count === 1 ? '' : 's'}`;
       return { line: 'context', label, x, unit: 'ms', y: spread(ms) } as const;
     });
@@ -213,13 +184,15 @@ function simulations(values: Values, seed: number): Run {
       const rows = SIMULATED_ROWS;
       const context = SIMULATED_CONTEXT;
       const queue = { queueRequests: 4 * rows, queueTokens: 4 * rows * context };
-      const loop = { rows, context, stepTokens: rows + 512, policy: 'relay', admission: 'optimistic', ...queue } as const;
+      const policy = { policy: 'relay', admission: 'optimistic' } as const;
+      const loop = { rows, context, stepTokens: rows + 512, ...policy, ...queue };
+      const options = { model: typicalStepModel(), slots: rows * context, clients: 2 * rows, loop };
       const list = workload('chat', { requests, seed, context });
       const start = performance.now();
-      const outcome = await simulate(list, { model: typicalStepModel(), slots: rows * context, clients: 2 * rows, loop });
-      const seconds = (performance.now() - start) / 1000;
-      if (outcome.requests !== requests) throw new Error(`expected ${requests} requests to end, got ${outcome.requests}`);
-      results.push({ line: 'requests', label: 'simulated', x: requests, unit: 'requests/s', y: exact(requests / seconds) });
+      const { requests: ended } = await simulate(list, options);
+      const perSecond = (1000 * ended) / (performance.now() - start);
+      if (ended !== requests) throw new Error(`expected ${requests} requests to end, got ${ended}`);
+      results.push({ line: 'requests', label: 'simulated', x: requests, unit: 'requests/s', y: exact(perSecond) });
     }
     return results;
   };

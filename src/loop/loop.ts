@@ -14,7 +14,7 @@ import type { LoopState, Policy } from './policies/policy.ts';
 import { Relay, type RelayRules } from './policies/relay.ts';
 import { Static } from './policies/static.ts';
 import { PrefilledPool } from './pool.ts';
-import { MeasuredCosts, parkingPays, type PreemptionChoice } from './preemption.ts';
+import { type PreemptionChoice, PreemptionCosts } from './preemption.ts';
 import { Prefixes } from './prefixes.ts';
 import { Queue } from './queue.ts';
 import type { FinishReason, Request } from './request.ts';
@@ -158,7 +158,7 @@ export class Loop {
   readonly metrics = new Metrics();
   readonly stepTime: StepTime;
   readonly lengths = new OutputLengths();
-  readonly #costs: MeasuredCosts;
+  readonly #costs: PreemptionCosts;
   readonly #state: LoopState;
   readonly #steps: readonly Step[]; // they take turns, one more than may be on their way while the next is planned
   #asked = 0; // steps that the device was asked for
@@ -209,12 +209,12 @@ export class Loop {
     const limits = { rows, stepTokens, slots, hostSlots };
     this.#steps = Array.from({ length: options.overlap === true ? 2 : 1 }, () => new Step(limits));
     this.batch = new Batch(rows, this.#next.plan);
-    this.#costs = new MeasuredCosts(native.slotBytes);
+    this.stepTime = options.stepTime ?? new StepTime();
+    this.#costs = new PreemptionCosts(native.slotBytes, this.stepTime);
     const pays = (computed: number) =>
-      preemptBy === undefined ? parkingPays(computed, this.#costs) : preemptBy === 'park';
+      preemptBy === undefined ? this.#costs.parkingPays(computed) : preemptBy === 'park';
     const { arena, queue, pool, batch, prefixes, lengths } = this;
     this.admission = new Admission(options.admission, options, arena, queue, pool, batch, pays, prefixes);
-    this.stepTime = options.stepTime ?? new StepTime();
     const { admission, stepTime } = this;
     this.#state = { admission, pool, batch, stepTime, lengths };
     this.#now = options.now ?? (() => performance.now());
@@ -430,8 +430,8 @@ export class Loop {
     const end = (this.#lastEnd = this.#now());
     if (step.finished !== this.#finished) this.#countSurplus(step);
     metrics.step(end - start, plan, step.use);
+    this.#costs.observe(plan.load, plan.parkedSlots, end - start);
     this.stepTime.observe(plan.load, end - start);
-    this.#costs.step(end - start, plan);
     options.trace?.(this.#line(step, end - start));
     if (rowIds !== undefined) {
       options.onStep?.({ step: metrics.steps, ms: end - start, rows: rowIds, chunkTokens: plan.chunkTokens });

@@ -1,15 +1,7 @@
-import type { Plan } from './plan.ts';
+import { addChunk, copyLoad, emptyLoad, type StepLoad, type StepTime } from './step-time.ts';
 
 /** Whether a preempted request is parked in host memory or computed again. */
 export type PreemptionChoice = 'park' | 'recompute';
-
-/** What the two ways of preempting cost. */
-export interface PreemptionCosts {
-  /** Milliseconds to compute one token again. */
-  readonly prefillMs: number;
-  /** Milliseconds to copy one slot to host memory, or from there. */
-  readonly moveMs: number;
-}
 
 /**
  * Milliseconds that a copy takes however short it is. On the CPU two copies of 4 to 16 slots cost at most 0.1 ms, and
@@ -17,34 +9,44 @@ export interface PreemptionCosts {
  */
 export const MOVE_START_MS = 0.04;
 
-/** Parking copies every computed slot out and in; the other way computes every one of them once more. */
-export function parkingPays(computed: number, { prefillMs, moveMs }: PreemptionCosts): boolean {
-  return 2 * (MOVE_START_MS + computed * moveMs) < computed * prefillMs;
-}
-
 const HOST_BYTES_PER_MS = 5e6; // of a slow bus, until copies have been measured
-const TELLING_TOKENS = 16; // fewer say nothing about one, beside a step's own ups and downs
+const TELLING_SLOTS = 16; // fewer say nothing about one, beside a step's own ups and downs
 const WEIGHT = 0.2; // of the latest measurement
 
-/** Both costs, estimated from what steps have taken beyond those that only decoded. */
-export class MeasuredCosts implements PreemptionCosts {
-  prefillMs = Infinity; // until a prompt has been computed
+/** What the two ways of preempting cost, told from what steps have taken. */
+export class PreemptionCosts {
+  /** Milliseconds to copy one slot to host memory, or from there. */
   moveMs: number;
-  #decodeMs = 0; // until measured: prompts then seem dearer than they are, and requests are parked
+  readonly #stepTime: StepTime;
+  readonly #load = emptyLoad(); // of steps that might be
 
-  constructor(slotBytes: number) {
+  constructor(slotBytes: number, stepTime: StepTime) {
     this.moveMs = slotBytes / HOST_BYTES_PER_MS;
+    this.#stepTime = stepTime;
   }
 
-  step(ms: number, { tokenCount, runCount, parkedSlots }: Plan): void {
-    const tokens = tokenCount - runCount; // beyond one per run
-    const more = Math.max(0, ms - this.#decodeMs);
-    if (tokens === 0 && parkedSlots === 0) this.#decodeMs = mixed(this.#decodeMs || ms, ms);
-    else if (tokens >= TELLING_TOKENS && parkedSlots === 0) this.prefillMs = mixed(this.prefillMs, more / tokens);
-    else if (parkedSlots >= TELLING_TOKENS && tokens === 0) this.moveMs = mixed(this.moveMs, more / parkedSlots);
+  /** Parking copies every computed slot out and in; the other way computes every one of them once more. */
+  parkingPays(computed: number): boolean {
+    if (!this.#stepTime.settled) return true;
+    return 2 * (MOVE_START_MS + computed * this.moveMs) < this.#recomputeMs(computed);
+  }
+
+  /** Learns from a step what a copy takes, if it parked or unparked enough and computed no prompt. */
+  observe(load: StepLoad, parkedSlots: number, ms: number): void {
+    if (parkedSlots < TELLING_SLOTS || load.chunkTokens > 0 || !this.#stepTime.settled) return;
+    const without = copyLoad(this.#load, load);
+    without.movedSlots -= parkedSlots;
+    const slotMs = Math.max(0, ms - this.#stepTime.predict(without)) / parkedSlots;
+    this.moveMs += WEIGHT * (slotMs - this.moveMs);
+  }
+
+  /** What so many tokens of a prompt add to the steps they ride in. */
+  #recomputeMs(computed: number): number {
+    const load = copyLoad(this.#load, NOTHING);
+    const step = this.#stepTime.predict(load);
+    addChunk(load, 0, computed);
+    return this.#stepTime.predict(load) - step;
   }
 }
 
-function mixed(mean: number, latest: number): number {
-  return mean === Infinity ? latest : mean + WEIGHT * (latest - mean);
-}
+const NOTHING: StepLoad = emptyLoad();

@@ -30,7 +30,8 @@ prompts('begin alike only where requests say so', () => {
 });
 
 prompts('hold equal blocks where a trace names them, the last one cut', () => {
-  const withBlocks = (ids: readonly number[]) => makePrompt(1, ids[2]!, { ...lengths, blocks: { ids, tokens: 16 } }, VOCABULARY);
+  const withBlocks = (ids: readonly number[]) =>
+    makePrompt(1, ids[2]!, { ...lengths, blocks: { ids, tokens: 16 } }, VOCABULARY);
   const [one, other] = [withBlocks([7, 8, 9]), withBlocks([7, 8, 10])];
   assert.is(shared(one, other), 32);
   assert.is(one.length, 40);

@@ -2,9 +2,9 @@ import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { EngineError } from '../../src/errors.ts';
 import type { LoopOptions } from '../../src/loop/loop.ts';
-import { Plan } from '../../src/loop/plan.ts';
-import { MeasuredCosts, MOVE_START_MS, parkingPays } from '../../src/loop/preemption.ts';
+import { MOVE_START_MS, PreemptionCosts } from '../../src/loop/preemption.ts';
 import type { Request } from '../../src/loop/request.ts';
+import { emptyLoad, STEP_TERMS, type StepCoefficients, StepTime } from '../../src/loop/step-time.ts';
 import { drain, left, type Made, make, NOTHING, options, request, solo, type Wanted } from './fake/requests.ts';
 
 const choice = suite('Parking or computing again');
@@ -12,31 +12,41 @@ const preemption = suite('Preemption');
 const priority = suite('Priority');
 const pause = suite('Pause');
 
+const COEFFICIENTS = Object.fromEntries(STEP_TERMS.map((term) => [term, 0])) as StepCoefficients;
+/** Milliseconds: 2 a step, `token` a token, 0.002 a slot that is moved. */
+function stepTime(token: number): StepTime {
+  return StepTime.fromCoefficients({ ...COEFFICIENTS, step: 2, token, movedSlot: 0.002 });
+}
+
 choice('parks what is longer than the crossover', () => {
-  const costs = { prefillMs: 0.03, moveMs: 0.005 };
-  const crossover = (2 * MOVE_START_MS) / (costs.prefillMs - 2 * costs.moveMs);
-  assert.equal([crossover - 1, crossover + 1].map((computed) => parkingPays(computed, costs)), [false, true]);
-  assert.is(parkingPays(1e6, { prefillMs: 0.01, moveMs: 0.005 }), false); // never, if copying twice costs as much
+  const costs = new PreemptionCosts(25_000, stepTime(0.03)); // 0.005 ms a slot
+  const crossover = (2 * MOVE_START_MS) / (0.03 - 2 * 0.005);
+  assert.equal([crossover - 1, crossover + 1].map((computed) => costs.parkingPays(computed)), [false, true]);
+  const dear = new PreemptionCosts(25_000, stepTime(0.01));
+  assert.is(dear.parkingPays(1e6), false); // never, if copying twice costs as much
 });
 
-choice('parks until a prompt has been measured, and goes by the measured times from there on', () => {
-  const plan = new Plan({ rows: 8, stepTokens: 512, slots: 640, hostSlots: 640 });
-  const step = (it: MeasuredCosts, ms: number, tokens: number, runs: number, parkedSlots = 0) => {
-    it.step(ms, Object.assign(plan, { tokenCount: tokens, runCount: runs, parkedSlots }));
-  };
-  const it = new MeasuredCosts(1000);
-  assert.is(parkingPays(1000, it), true);
+choice('counts the keys that a prompt computed again would read', () => {
+  const keys = StepTime.fromCoefficients({ ...COEFFICIENTS, token: 0.001, chunkContext: 0.0001 });
+  const costs = new PreemptionCosts(25_000, keys);
+  assert.equal([100, 1000].map((computed) => costs.parkingPays(computed)), [false, true]);
+});
+
+choice('parks until steps can be predicted', () => {
+  const costs = new PreemptionCosts(25_000, new StepTime());
+  assert.is(costs.parkingPays(1), true);
+});
+
+choice('learns what a copy takes from steps that copied much and computed no prompt', () => {
+  const costs = new PreemptionCosts(1000, stepTime(0.02));
+  const decode = { ...emptyLoad(), decodeRows: 8 };
   for (let i = 0; i < 40; i++) {
-    step(it, 2, 8, 8);
-    step(it, 2.5, 108, 8); // 0.005 ms a token
-    step(it, 3, 8, 8, 100); // 0.01 ms a slot
-    step(it, 99, 108, 8, 100); // tells neither
-    step(it, 99, 9, 8); // one token tells nothing
+    costs.observe({ ...decode, movedSlots: 150 }, 100, 2.16 + 50 * 0.002 + 100 * 0.01); // 50 of them within the arena
+    costs.observe({ ...decode, movedSlots: 100, chunkTokens: 9 }, 100, 99);
+    costs.observe({ ...decode, movedSlots: 9 }, 9, 99);
   }
-  assert.ok(Math.abs(it.prefillMs - 0.005) < 1e-9 && Math.abs(it.moveMs - 0.01) < 1e-5, JSON.stringify(it));
-  assert.is(parkingPays(1000, it), false);
-  for (let i = 0; i < 40; i++) step(it, 12, 108, 8);
-  assert.is(parkingPays(1000, it), true);
+  assert.ok(Math.abs(costs.moveMs - 0.01) < 1e-5, `${costs.moveMs} ms`);
+  assert.is(costs.parkingPays(1000), false);
 });
 
 async function asAlone(all: readonly Request[], wanted: (id: number) => Wanted): Promise<void> {

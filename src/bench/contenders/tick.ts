@@ -57,6 +57,7 @@ async function measure(setting: TickSetting, rows: number): Promise<TickTimes> {
     stepTokens: rows + Math.max(rows, STEP_PROMPT_TOKENS),
     policy,
     admission: 'optimistic',
+    targetItlMs: Infinity, // where steps take no time, chunks cannot be sized by it
     queueRequests: 1e6,
     queueTokens: 1e9,
     prefixReuse: reuse !== 'off',
