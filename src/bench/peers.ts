@@ -156,9 +156,9 @@ class Comparison {
     const where = `${name}, ${bits} bit, ${concurrency} at a time`;
     const chosen: { entrant: Entrant; variant: Variant }[] = [];
     for (const entrant of this.#entrants.filter(({ formats }) => formats[bits].length > 0)) {
-      const variant = await this.#choose(entrant, work, bits);
-      if (variant !== undefined) chosen.push({ entrant, variant });
-      else this.#failures.push(`${where}: ${entrant.name} did not get through the short requests`);
+      const choice = await this.#choose(entrant, work, bits);
+      if ('error' in choice) this.#failures.push(`${where}: ${entrant.name}: ${choice.error}`);
+      else chosen.push({ entrant, variant: choice });
     }
     const entries = chosen.map(async ({ entrant: { name, module, setting }, variant }) => {
       return { name, module, setting: await setting(work, variant) };
@@ -183,20 +183,22 @@ class Comparison {
     return path;
   }
 
-  /** The quickest of a contender's thread counts and formats; undefined if none gets through. */
-  async #choose({ name, module, formats, setting }: Entrant, work: PeerWork, bits: Bits): Promise<Variant | undefined> {
+  /** The quickest of a contender's thread counts and formats, or why none of them works. */
+  async #choose(entrant: Entrant, work: PeerWork, bits: Bits): Promise<Variant | { readonly error: string }> {
+    const { name, module, formats, setting } = entrant;
     const variants = formats[bits].flatMap((format) => this.#threads.map((threads) => ({ format, threads })));
-    if (variants.length === 1) return variants[0];
+    if (variants.length === 1) return variants[0]!;
     const concurrency = Math.min(work.concurrency, PROBE.requests);
     const requests = shortened(work.requests, PROBE.requests, PROBE.prompt, PROBE.output);
-    let best: { variant: Variant; ms: number } | undefined;
+    const tried: { variant: Variant; ms: number }[] = [];
+    let reason = '';
     for (const variant of variants) {
       const entry = { name, module, setting: await setting({ ...work, concurrency, requests }, variant) };
       const [finish] = await race<PeerRound>([entry], { rounds: 1, warmups: 0, timeoutMs: PROBE.timeoutMs });
-      const ms = finish!.rounds[0]?.ms ?? Infinity;
-      if (ms < (best?.ms ?? Infinity)) best = { variant, ms };
+      for (const { ms } of finish!.rounds) tried.push({ variant, ms });
+      reason = finish!.error ?? reason;
     }
-    return best?.variant;
+    return tried.toSorted((a, b) => a.ms - b.ms)[0]?.variant ?? { error: reason };
   }
 }
 

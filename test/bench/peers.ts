@@ -122,6 +122,18 @@ benchPeers('who is not installed is skipped loudly, with what to do, and the exi
   assert.instance(error, UsageError);
 });
 
+benchPeers('a contender that cannot be opened is told with its reason, and the others are measured', async () => {
+  const from = join(root, 'broken');
+  mkdirSync(join(from, 'node_modules', 'node-llama-cpp', 'dist'), { recursive: true });
+  writeFileSync(join(from, 'node_modules', 'node-llama-cpp', 'package.json'), '{ "version": "0.0.1", "type": "module" }');
+  writeFileSync(join(from, 'node_modules', 'node-llama-cpp', 'dist', 'index.js'), 'throw new Error("no such build");');
+  const small = ['--models', 'tales', '--weights', '16', '--concurrency', '1', '--requests', '1', '--rounds', '1', '--threads', '1'];
+  const { code, stderr, record } = await runBench<PeerResult>(peers, [...small, '--from', from, '--contenders', 'best,baton']);
+  assert.is(code, 1);
+  assert.match(stderr, /tales, 16 bit, 1 at a time: node-llama-cpp best: Error: no such build/);
+  assert.equal(record.results.map(({ contender }) => contender), ['baton']);
+});
+
 for (const [args, message] of [
   [['--weights', '4'], /--weights: expected 32, 16, 8, got "4"/],
   [['--contenders', 'evalute'], /--contenders: .* got "evalute"; did you mean evaluate\?/],
