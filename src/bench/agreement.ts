@@ -11,12 +11,13 @@ import { findNodeLlama, missingNodeLlama } from './contenders/node-llama-cpp.ts'
 import type { NodeLlamaLogprobs, NodeLlamaLogprobsSetting } from './contenders/node-llama-cpp-logprobs.ts';
 import { type GgufType, writeGguf } from './gguf-writer.ts';
 import { findModel } from './models.ts';
+import type { Bits } from './peer-contenders.ts';
 import { race } from './race.ts';
 import type { AgreementResult } from './results.ts';
 
 /** What is held against what. */
 interface Precision {
-  readonly name: string;
+  readonly bits: Bits;
   readonly ours: { readonly weights: 'f32' | 'bf16' | 'int8'; readonly kv: 'f32' | 'bf16' };
   readonly theirs: { readonly weights: GgufType; readonly kv: 'F16' | 'F32' };
   /** Least share of positions with one likeliest token. */
@@ -27,9 +28,9 @@ interface Precision {
 
 // 8 bit are two different roundings of one model, no two ways to compute one: shown, and not judged.
 const PRECISIONS: readonly Precision[] = [
-  { name: 'f32', ours: { weights: 'f32', kv: 'f32' }, theirs: { weights: 'f32', kv: 'F32' }, top1: 0.999, most: 0.001 },
-  { name: '16 bit', ours: { weights: 'bf16', kv: 'bf16' }, theirs: { weights: 'bf16', kv: 'F16' }, top1: 0.99, most: 1 },
-  { name: '8 bit', ours: { weights: 'int8', kv: 'bf16' }, theirs: { weights: 'q8_0', kv: 'F16' }, top1: 0, most: Infinity },
+  { bits: '32', ours: { weights: 'f32', kv: 'f32' }, theirs: { weights: 'f32', kv: 'F32' }, top1: 0.999, most: 0.001 },
+  { bits: '16', ours: { weights: 'bf16', kv: 'bf16' }, theirs: { weights: 'bf16', kv: 'F16' }, top1: 0.99, most: 1 },
+  { bits: '8', ours: { weights: 'int8', kv: 'bf16' }, theirs: { weights: 'q8_0', kv: 'F16' }, top1: 0, most: Infinity },
 ];
 
 const TEXTS = 8;
@@ -40,21 +41,24 @@ export interface AgreementOptions {
   readonly from: string;
   readonly seed: number;
   readonly models: readonly string[];
+  readonly bits: readonly Bits[];
   /** Where GGUF files are made. */
   readonly files: string;
 }
 
 export async function measureAgreement(options: AgreementOptions, onProgress: OnProgress): Promise<Findings> {
-  const { from, seed, models, files } = options;
+  const { from, seed, models, bits, files } = options;
   const version = findNodeLlama(from);
   if (version === undefined) throw missingNodeLlama(from);
+  const precisions = PRECISIONS.filter((one) => bits.includes(one.bits));
   const results: AgreementResult[] = [];
   const failures: string[] = [];
   for (const [number, model] of models.entries()) {
     const { name, folder } = await findModel(model);
     const texts = await writeTexts(folder, seed);
-    for (const [i, precision] of PRECISIONS.entries()) {
-      onProgress((number + i / PRECISIONS.length) / models.length, `${name}, ${precision.name}`);
+    for (const [i, precision] of precisions.entries()) {
+      const weights = `${precision.bits} bit`;
+      onProgress((number + i / precisions.length) / models.length, `${name}, ${weights}`);
       const file = join(files, `${number}.${precision.theirs.weights}.gguf`);
       await writeGguf(folder, file, precision.theirs.weights);
       const ourSetting: BatonLogprobsSetting = { model: folder, ...precision.ours, texts };
@@ -63,10 +67,10 @@ export async function measureAgreement(options: AgreementOptions, onProgress: On
       const theirSetting: NodeLlamaLogprobsSetting = { from, model: file, kv, texts, tokens: ours.tokens };
       const theirs = await ask<NodeLlamaLogprobs>('node-llama-cpp-logprobs', theirSetting);
       const found = compare(ours, theirs);
-      results.push({ model: name, weights: precision.name, contender: 'node-llama-cpp', version, ...found });
+      results.push({ model: name, weights, contender: 'node-llama-cpp', version, ...found });
       if (found.top1 >= precision.top1 && found.largestDifference <= precision.most) continue;
       const expected = `one likeliest token at ${100 * precision.top1} % of all positions, and no difference above ${precision.most}`;
-      failures.push(`${name}, ${precision.name}: expected ${expected}`);
+      failures.push(`${name}, ${weights}: expected ${expected}`);
     }
   }
   return { seed, results, text: agreementTable(results), failures };

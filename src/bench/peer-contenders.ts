@@ -7,7 +7,7 @@ import { findTransformers, type TransformersSetting } from './contenders/transfo
 import type { GgufType } from './gguf-writer.ts';
 import type { PeerSetting } from './peer-requests.ts';
 
-export const BITS = ['16', '8'] as const;
+export const BITS = ['32', '16', '8'] as const;
 export type Bits = (typeof BITS)[number];
 
 /** What is the same for all contenders of one comparison, `model` being the folder. */
@@ -44,7 +44,7 @@ function nodeLlama(name: string, mode: NodeLlamaSetting['mode']): PeerContender 
     name: `node-llama-cpp ${name}`,
     module: contenderModule('node-llama-cpp'),
     devices: ['cpu'],
-    formats: { 16: ['bf16', 'f16'], 8: ['q8_0'] },
+    formats: { 32: ['f32'], 16: ['bf16', 'f16'], 8: ['q8_0'] },
     version(from) {
       const version = findNodeLlama(from);
       if (version === undefined) throw missingNodeLlama(from);
@@ -62,7 +62,7 @@ function transformers(mode: TransformersSetting['mode']): PeerContender {
     name: `transformers ${mode}`,
     module: contenderModule('transformers'),
     devices: ['cuda', 'cpu'],
-    formats: { 16: ['bf16'], 8: [] },
+    formats: { 32: [], 16: ['bf16'], 8: [] },
     version: findTransformers,
     async setting({ model, device, concurrency, requests, from }, { threads }): Promise<TransformersSetting> {
       return { model, device, threads, concurrency, requests, from, mode };
@@ -75,7 +75,7 @@ export const PEER_CONTENDERS = {
     name: 'baton',
     module: contenderModule('baton'),
     devices: ['cpu', 'cuda'],
-    formats: { 16: ['bf16'], 8: ['int8'] },
+    formats: { 32: ['f32'], 16: ['bf16'], 8: ['int8'] },
     version: () => loadAddon().version,
     async setting({ model, device, concurrency, requests, context }, { format, threads }): Promise<BatonSetting> {
       // Throughput is what is compared, and what the others are set up for.

@@ -26,7 +26,7 @@ import { median, quantile, spread } from './statistics.ts';
 
 const FLAGS = {
   models: { type: 'text', value: 'A,B', help: 'tales, public shapes (synthetic weights), or folders; default SmolLM2-135M' },
-  weights: { type: 'text', value: 'BITS', help: 'default 16,8: bf16 or f16, and int8 or q8_0' },
+  weights: { type: 'text', value: 'BITS', help: 'of 32, 16 (bf16 or f16), 8 (int8 or q8_0); default 16,8, of --agreement all' },
   concurrency: { type: 'text', value: 'N,M', help: 'requests in work at a time; default 1,4,16,64' },
   contenders: { type: 'text', value: 'A,B', help: `of ${PEER_NAMES.join(', ')}; default ${DEFAULT_PEERS['cpu']}` },
   device: { type: 'text', value: 'NAME', help: `cpu (default), or cuda: there ${DEFAULT_PEERS['cuda']}` },
@@ -65,8 +65,8 @@ async function run(values: Values, onProgress: OnProgress): Promise<Findings> {
     const { seed = 1, models = 'tales' } = values;
     const from = resolve(values.from ?? PEERS);
     if (values.agreement !== true) return await new Comparison(values, folder, onProgress).run();
-    const options = { from, seed: readSeed(seed), models: models.split(','), files: folder };
-    return await measureAgreement(options, onProgress);
+    const bits = readNames('weights', values.weights ?? BITS.join(), BITS);
+    return await measureAgreement({ from, seed: readSeed(seed), models: models.split(','), bits, files: folder }, onProgress);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -103,7 +103,7 @@ class Comparison {
     this.#onProgress = onProgress;
     this.#seed = readSeed(seed);
     this.#models = (values.models ?? (quick ? 'tales' : 'SmolLM2-135M')).split(',');
-    this.#bits = readNames('weights', values.weights ?? BITS.join(), BITS);
+    this.#bits = readNames('weights', values.weights ?? '16,8', BITS);
     this.#concurrency = readIntegers('concurrency', values.concurrency ?? (quick ? '1,16' : '1,4,16,64'), 1, 1024);
     const cores = [...new Set([1, availableParallelism()])].join();
     this.#threads = readIntegers('threads', values.threads ?? (device === 'cpu' ? cores : '1'), 1, 1024);
@@ -156,9 +156,9 @@ class Comparison {
     const where = `${name}, ${bits} bit, ${concurrency} at a time`;
     const chosen: { entrant: Entrant; variant: Variant }[] = [];
     for (const entrant of this.#entrants.filter(({ formats }) => formats[bits].length > 0)) {
-      const variant = await this.#choose(entrant, work, bits);
-      if (variant !== undefined) chosen.push({ entrant, variant });
-      else this.#failures.push(`${where}: ${entrant.name} did not get through the short requests`);
+      const choice = await this.#choose(entrant, work, bits);
+      if ('error' in choice) this.#failures.push(`${where}: ${entrant.name}: ${choice.error}`);
+      else chosen.push({ entrant, variant: choice });
     }
     const entries = chosen.map(async ({ entrant: { name, module, setting }, variant }) => {
       return { name, module, setting: await setting(work, variant) };
@@ -183,20 +183,22 @@ class Comparison {
     return path;
   }
 
-  /** The quickest of a contender's thread counts and formats; undefined if none gets through. */
-  async #choose({ name, module, formats, setting }: Entrant, work: PeerWork, bits: Bits): Promise<Variant | undefined> {
+  /** The quickest of a contender's thread counts and formats, or why none of them works. */
+  async #choose(entrant: Entrant, work: PeerWork, bits: Bits): Promise<Variant | { readonly error: string }> {
+    const { name, module, formats, setting } = entrant;
     const variants = formats[bits].flatMap((format) => this.#threads.map((threads) => ({ format, threads })));
-    if (variants.length === 1) return variants[0];
+    if (variants.length === 1) return variants[0]!;
     const concurrency = Math.min(work.concurrency, PROBE.requests);
     const requests = shortened(work.requests, PROBE.requests, PROBE.prompt, PROBE.output);
-    let best: { variant: Variant; ms: number } | undefined;
+    const tried: { variant: Variant; ms: number }[] = [];
+    let reason = '';
     for (const variant of variants) {
       const entry = { name, module, setting: await setting({ ...work, concurrency, requests }, variant) };
       const [finish] = await race<PeerRound>([entry], { rounds: 1, warmups: 0, timeoutMs: PROBE.timeoutMs });
-      const ms = finish!.rounds[0]?.ms ?? Infinity;
-      if (ms < (best?.ms ?? Infinity)) best = { variant, ms };
+      for (const { ms } of finish!.rounds) tried.push({ variant, ms });
+      reason = finish!.error ?? reason;
     }
-    return best?.variant;
+    return tried.toSorted((a, b) => a.ms - b.ms)[0]?.variant ?? { error: reason };
   }
 }
 

@@ -1,8 +1,9 @@
 // Timeout: 300 s
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { compare } from '../../src/bench/agreement.ts';
@@ -121,8 +122,20 @@ benchPeers('who is not installed is skipped loudly, with what to do, and the exi
   assert.instance(error, UsageError);
 });
 
+benchPeers('a contender that cannot be opened is told with its reason, and the others are measured', async () => {
+  const from = join(root, 'broken');
+  mkdirSync(join(from, 'node_modules', 'node-llama-cpp', 'dist'), { recursive: true });
+  writeFileSync(join(from, 'node_modules', 'node-llama-cpp', 'package.json'), '{ "version": "0.0.1", "type": "module" }');
+  writeFileSync(join(from, 'node_modules', 'node-llama-cpp', 'dist', 'index.js'), 'throw new Error("no such build");');
+  const small = ['--models', 'tales', '--weights', '16', '--concurrency', '1', '--requests', '1', '--rounds', '1', '--threads', '1'];
+  const { code, stderr, record } = await runBench<PeerResult>(peers, [...small, '--from', from, '--contenders', 'best,baton']);
+  assert.is(code, 1);
+  assert.match(stderr, /tales, 16 bit, 1 at a time: node-llama-cpp best: Error: no such build/);
+  assert.equal(record.results.map(({ contender }) => contender), ['baton']);
+});
+
 for (const [args, message] of [
-  [['--weights', '4'], /--weights: expected 16, 8, got "4"/],
+  [['--weights', '4'], /--weights: expected 32, 16, 8, got "4"/],
   [['--contenders', 'evalute'], /--contenders: .* got "evalute"; did you mean evaluate\?/],
   [['--concurrency', '0'], /--concurrency: expected .* from 1 to 1024, got "?0/],
   [['--rounds', '0'], /--rounds: expected an integer from 1/],
@@ -198,13 +211,42 @@ withPeer('node-llama-cpp computes what we compute: tales, along 2,112 positions'
   const { code, stderr, record } = await runBench<AgreementResult>(peers, ['--agreement']);
   assert.equal([code, stderr], [0, '']);
   const [f32, bits16, bits8] = record.results;
-  assert.equal([f32!.weights, bits16!.weights, bits8!.weights], ['f32', '16 bit', '8 bit']);
+  assert.equal([f32!.weights, bits16!.weights, bits8!.weights], ['32 bit', '16 bit', '8 bit']);
   assert.ok(f32!.positions >= 2000);
   // Measured on an x64 machine with AMX, 2026-11: 1 and 0.00003; 0.995 and 0.064; 0.986 and 0.45.
   assert.ok(f32!.top1 >= 0.999 && f32!.largestDifference < 0.0002, JSON.stringify(f32));
   assert.ok(bits16!.top1 >= 0.99 && bits16!.largestDifference < 0.2, JSON.stringify(bits16));
   assert.ok(bits8!.top1 >= 0.95 && bits8!.largestDifference < 1.5, JSON.stringify(bits8));
 });
+
+withPeer('node-llama-cpp computes what we compute: scaled rotations, biases, norms of q and k', async () => {
+  const models = ['tiny-llama', 'tiny-qwen2', 'tiny-qwen3'];
+  const args = ['--agreement', '--models', models.join(), '--weights', '32'];
+  const { code, stderr, record } = await runBench<AgreementResult>(peers, args);
+  assert.equal([code, stderr], [0, '']);
+  assert.equal(record.results.map(({ model }) => model), models.map((name) => `${name} (synthetic)`));
+  for (const one of record.results) {
+    // Measured likewise: 1 and 0.000005.
+    assert.ok(one.top1 >= 0.999 && one.largestDifference < 0.0001, JSON.stringify(one));
+  }
+});
+
+const shared = fileURLToPath(new URL('../../../shared/models/stories260K/hf/', import.meta.url));
+const stories = 'node-llama-cpp computes what we compute: stories260K, along 2,112 positions';
+if (existsSync(shared)) {
+  withPeer(stories, async () => {
+    const args = ['--agreement', '--models', shared, '--weights', '32,16'];
+    const { code, stderr, record } = await runBench<AgreementResult>(peers, args);
+    assert.equal([code, stderr], [0, '']);
+    const [f32, bits16] = record.results;
+    // Measured likewise: 1 and 0.00005; 0.993 and 0.36.
+    assert.ok(f32!.top1 >= 0.999 && f32!.largestDifference < 0.0005, JSON.stringify(f32));
+    assert.ok(bits16!.top1 >= 0.99 && bits16!.largestDifference < 1, JSON.stringify(bits16));
+  });
+} else {
+  console.log(`SKIP ${stories}: ../shared/models/stories260K is not here`);
+  benchPeers.skip(stories);
+}
 
 // transformers: the script is not run, only how it is spoken to
 

@@ -66,7 +66,7 @@ export interface OpenNodeLlama {
 }
 
 interface OpenOptions extends Pick<NodeLlamaSetting, 'from' | 'model' | 'threads' | 'concurrency' | 'context'> {
-  /** Of keys and values; F16 is its own default. Its flash attention takes no F32. */
+  /** Of keys and values. F16 is its own default; F32 goes without flash attention. */
   readonly kv?: 'F16' | 'F32';
 }
 
