@@ -60,7 +60,7 @@ export interface LoadOptions {
   /**
    * Most milliseconds between two tokens of a request, as far as the device allows: `relay` sizes chunks of prompts,
    * and the number of rows in use, so that no step is expected to take longer. Infinity: throughput before smoothness.
-   * Default: 1.25 times what a step of all rows takes without prompts, 1.4 times while a row is empty for want of one.
+   * Default: 1.25 times what a step of all rows takes without prompts.
    */
   readonly targetItlMs?: number;
   /** Milliseconds of waiting that are worth one level of a request's `priority`. Default 10,000. */

@@ -47,6 +47,9 @@ export interface ArenaStats {
   readonly peak: number;
 }
 
+// With room for a span, that are looked at. 128 instead: 27 slots moved per tick of 1,024 rows, not 59, and 7 % more time.
+const HOLES = 32;
+
 interface Hole {
   start: number;
   end: number;
@@ -71,6 +74,7 @@ export class KvArena {
   readonly #host: HostSlots<Span>; // of spans that are parked, or whose home is still there
   #free: number;
   #peak = 0;
+  #begun = 0; // where the last span was put into a hole
   #refused = Infinity; // fewest slots that could not be allocated since the map last changed for the better
 
   /** @param hostSlots where spans can be parked, numbered on from the arena's own */
@@ -126,7 +130,7 @@ export class KvArena {
     if (more > this.#free) return false;
     const next = this.#spans[this.#after(span.offset)];
     if (span.offset + slots > (next === undefined ? this.slots : next.offset)) {
-      const place = this.#search(span, slots);
+      const place = this.#roomToGrow(span, slots);
       if (place === undefined) return false;
       this.#clear(place);
       if (place.offset !== span.offset) this.#move(span, place.offset);
@@ -316,7 +320,8 @@ export class KvArena {
    * Where to begin an empty span without moving anything. One that will not grow goes where it fits closest. One that
    * will goes where there is room after it for what it needs soon, then where what is kept there can best be spared,
    * then where there is most room for its wish, then into the largest hole. If a span lies before the hole, half of
-   * what is left is for that one to grow into.
+   * what is left is for that one to grow into. Of many holes with room for it some are looked at, from the place on that
+   * was found last: the best of those is nearly as good.
    */
   #hole(slots: number, wish: number, soon: number): number | undefined {
     let best: number | undefined;
@@ -324,15 +329,19 @@ export class KvArena {
     let bestTurn = Infinity;
     let bestReach = 0;
     let bestSize = 0;
-    let end = 0; // of the span before
-    const range = { begin: 0, end: 0, first: 0, next: 0 };
-    for (let i = 0; i <= this.#spans.length; i++) {
-      const span = i < this.#spans.length ? this.#spans[i]! : undefined;
+    const spans = this.#spans;
+    let i = this.#after(this.#begun); // of the span behind the hole
+    let end = i === 0 ? 0 : spanEnd(spans[i - 1]!); // of the span before it
+    const range = { begin: 0, end: 0, first: 0, next: this.#kept.from(end) };
+    for (let seen = 0, fitting = 0; seen <= spans.length && fitting < HOLES; seen++, i++) {
+      if (i > spans.length) i = end = range.next = 0;
+      const span = i < spans.length ? spans[i]! : undefined;
       const start = end;
       const until = span === undefined ? this.slots : span.offset;
-      end = span === undefined ? until : until + span.capacity;
+      end = span === undefined ? until : spanEnd(span);
       const size = until - start;
       if (size < slots) continue;
+      fitting++;
       const begin = i === 0 ? start : start + halfOf(size - slots);
       const reach = Math.min(wish, until - begin);
       const room = Math.min(soon, reach);
@@ -355,7 +364,31 @@ export class KvArena {
       bestReach = reach;
       bestSize = size;
     }
+    this.#begun = best ?? 0;
     return best;
+  }
+
+  /**
+   * What `#search` would find, and mostly without it: nothing costs less than the cheaper of moving those in its way and
+   * moving the span itself into a hole.
+   */
+  #roomToGrow(span: Span, slots: number): Place | undefined {
+    const own = this.#moveCost(span);
+    const end = span.offset + slots;
+    let cost = 0;
+    const evicted: Span[] = [];
+    for (let i = this.#after(span.offset); i < this.#spans.length && this.#spans[i]!.offset < end; i++) {
+      evicted.push(this.#spans[i]!);
+      cost += this.#moveCost(this.#spans[i]!);
+    }
+    if (cost <= own && end <= this.slots && this.#receives(span, span.offset, evicted)) {
+      const targets = this.#pack(evicted, this.#targets(), span.offset, end);
+      if (targets !== undefined) return { offset: span.offset, evicted, targets };
+    } else if (own < cost || end > this.slots) {
+      const hole = this.#hole(slots, this.slots, this.slots);
+      if (hole !== undefined && this.#receives(span, hole)) return { offset: hole, evicted: [], targets: [] };
+    }
+    return this.#search(span, slots);
   }
 
   /**
@@ -467,6 +500,10 @@ export class KvArena {
     }
     return evicted.map((span) => targets.get(span)!);
   }
+}
+
+function spanEnd(span: Span): number {
+  return span.offset + span.capacity;
 }
 
 /** Half of a number of tiles, rounded up to tiles: in integers, for this is done for every hole. */

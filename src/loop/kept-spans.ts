@@ -61,7 +61,12 @@ export class KeptSpans {
     if (gone > 0) for (const { owner } of spans.splice(first, gone)) owner.cut(0);
   }
 
-  /** Index of the first that begins at `end` or later, if it is not before `from`. */
+  /** Index of the first that begins at `offset` or later. */
+  from(offset: number): number {
+    return this.#after(offset - 1);
+  }
+
+  /** The same for `end`, if it is not before `from`, looking at one after another. */
   next(from: number, end: number): number {
     let next = from;
     while (next < this.#spans.length && this.#spans[next]!.offset < end) next++;

@@ -1,6 +1,7 @@
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { LoopOptions } from '../../../src/loop/loop.ts';
+import { PLANNED_SHARE } from '../../../src/loop/policies/relay.ts';
 import {
   addChunk,
   addDecode,
@@ -48,6 +49,7 @@ function fill({ loop }: Made, requests: number, lengths: Parameters<typeof workl
 
 relay('plans no step with decode rows beyond the target, and leaves no time within it unused', async () => {
   const targetItlMs = 40;
+  const planned = PLANNED_SHARE * targetItlMs;
   const it = clocked({ rows: 8, targetItlMs });
   fill(it, 60, 'code');
   let full = 0;
@@ -57,8 +59,8 @@ relay('plans no step with decode rows beyond the target, and leaves no time with
     const load = it.loads.at(-1)!;
     if (!decoding || load.chunkTokens <= 1) continue;
     const ms = TRUTH.predict(load);
-    assert.ok(ms <= targetItlMs * 1.001, `${ms} ms: ${JSON.stringify(load)}`);
-    if (ms > targetItlMs - 2) full++; // one token more costs up to 1.3 ms
+    assert.ok(ms <= planned * 1.001, `${ms} ms: ${JSON.stringify(load)}`);
+    if (ms > planned - 2) full++; // one token more costs up to 1.3 ms
   }
   assert.ok(full > 0.9 * it.loads.length, `${full} of ${it.loads.length} steps use their time`);
 });
@@ -78,7 +80,7 @@ relay('by default takes the target from a decode step of all rows', async () => 
   const decode = TRUTH.predict({ ...emptyLoad(), decodeRows: 8, contextTokens: 8 * keys });
   const times = mixed.map((load) => TRUTH.predict(load) / decode).sort((one, other) => one - other);
   assert.ok(mixed.length > 100);
-  assert.ok(times.at(-1)! <= 1.6 && times[times.length >> 1]! > 1.2, `${times.at(-1)}, ${times[times.length >> 1]}`);
+  assert.ok(times.at(-1)! <= 1.45 && times[times.length >> 1]! > 1.2, `${times.at(-1)}, ${times[times.length >> 1]}`);
 });
 
 relay('fills a step that no decode row waits for', async () => {
@@ -108,7 +110,7 @@ relay('uses as many rows as a target allows, and one at least', async () => {
     assert.is(it.finished.length, 30);
     return Math.max(...it.loads.map(({ decodeRows }) => decodeRows));
   };
-  assert.equal([await most(14.5), await most(12.5), await most(3), await most(1000)], [4, 2, 1, 8]);
+  assert.equal([await most(15.6), await most(13.4), await most(3), await most(1000)], [4, 2, 1, 8]);
 });
 
 relay('measures steps, and predicts them once it has seen some', async () => {
