@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -21,7 +22,7 @@ void read_row(const TensorView& tensor, int32_t row, float* out);
 // A row of weights as int8, nearest, ties to even; returns its scale, the largest magnitude over 127.
 float quantise_row(const float* row, int32_t width, int8_t* out);
 
-float bf16_to_float(uint16_t bits);
+inline float bf16_to_float(uint16_t bits) { return std::bit_cast<float>(uint32_t(bits) << 16); }
 uint16_t float_to_bf16(float value);  // nearest even; NaN stays NaN
 float f16_to_float(uint16_t bits);
 

@@ -233,6 +233,30 @@ double Sampler::fill_buckets(Row& row, const Candidate& last, const float* logit
   return sum;
 }
 
+// row.candidates = those of a bucket up to `last`. Their weights are computed once they are known: a bucket has few of
+// all tokens, and nothing in the loop over all of them depends on which.
+void Sampler::collect(int32_t bucket, Row& row, const Candidate& last, const float* logits, const Scale& scale) const {
+  row.candidates.clear();
+  for (size_t block = 0; block < row.maxima.size(); block++) {
+    if (row.maxima[block] < last.logit) continue;
+    const int32_t begin = int32_t(block) * kSampleBlock;
+    const int32_t count = std::min(kSampleBlock, vocabulary_ - begin);
+    int32_t tokens[kSampleBlock];
+    float own[kSampleBlock], weights[kSampleBlock];
+    int32_t found = 0;
+    for (int32_t i = 0; i < count; i++) {
+      tokens[found] = begin + i;
+      own[found] = logits[begin + i];
+      found += int32_t(bucket_of(own[found], scale) == bucket);
+    }
+    kernels_.exps(weights, own, found, scale.largest, scale.inverse_temperature);
+    for (int32_t i = 0; i < found; i++) {
+      const Candidate one = {own[i], tokens[i], weights[i]};
+      if (!before(last, one)) row.candidates.push_back(one);
+    }
+  }
+}
+
 // The first candidate at which the running sum of weights reaches `target`, and that sum; the last, if it never does.
 Sampler::Reached Sampler::first_reaching(double target, Row& row, const Candidate& last, const float* logits,
                                          const Scale& scale) const {
@@ -245,10 +269,7 @@ Sampler::Reached Sampler::first_reaching(double target, Row& row, const Candidat
     sum = next;
     next += row.buckets[size_t(i)];
   }
-  row.candidates.clear();
-  for_each_until(last, row, logits, scale, [&](const Candidate& one) {
-    if (bucket_of(one.logit, scale) == bucket) row.candidates.push_back(one);
-  });
+  collect(bucket, row, last, logits, scale);
 
   // A quickselect by weight, so that a bucket which holds the whole vocabulary is no trouble.
   constexpr std::ptrdiff_t kSorted = 32;

@@ -98,6 +98,7 @@ class Sampler {
   int32_t first_at(const Row& row, const float* logits, float largest) const;
   int32_t draw(Row& row, int32_t position, const float* logits, float largest) const;
   double fill_buckets(Row& row, const Candidate& last, const float* logits, const Scale& scale) const;
+  void collect(int32_t bucket, Row& row, const Candidate& last, const float* logits, const Scale& scale) const;
   Reached first_reaching(double target, Row& row, const Candidate& last, const float* logits, const Scale& scale) const;
 
   int32_t vocabulary_;
