@@ -71,8 +71,8 @@ interface OpenOptions extends Pick<NodeLlamaSetting, 'from' | 'model' | 'threads
 }
 
 /**
- * Tokens per batch, its own default. SmolLM2-135M shape in q8_0, 16 requests, one thread of a Xeon with AMX, 2026-11:
- * 2,048 were a third slower, flash attention a fifth quicker than none.
+ * Tokens per batch, its own default. SmolLM2-135M shape in q8_0, 16 requests, one thread of a busy Xeon with AMX, single
+ * runs, 2026-11: 2,048 were a third slower, flash attention a fifth quicker than none.
  */
 const BATCH_TOKENS = 512;
 
@@ -136,7 +136,7 @@ interface Place {
 }
 
 /**
- * Prompts go one by one, which was 15 % quicker than all that wait in one batch (q8_0, as above): llama.cpp cuts a batch
+ * Prompts go one by one, which was 15 % quicker than all that wait in one batch (as above): llama.cpp cuts a batch
  * into parts in which all sequences have equally many tokens.
  */
 async function lockstep(sequences: readonly Sequence[], requests: readonly PeerRequest[], progress: PeerProgress) {
