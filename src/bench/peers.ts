@@ -54,7 +54,7 @@ GPU transformers (generate, continuous). Requests have prompts around 128 tokens
 there all at once. Each contender first tries its thread counts and number formats on short requests and keeps what is
 quickest; then they take turns. The default takes 15 minutes on two cores; Qwen2.5-0.5B takes four times as long.
 
-node-llama-cpp is no dependency: cd bench/peers && npm ci, or name another folder with --from.`,
+node-llama-cpp is no dependency: cd bench/peers && npm install, or name another folder with --from.`,
   flags: FLAGS,
   run: (values, onProgress) => run(values, onProgress),
 });

@@ -115,7 +115,7 @@ benchPeers('who is not installed is skipped loudly, with what to do, and the exi
   const args = [...small, '--from', root, '--contenders', 'baton,best,generate'];
   const { code, stderr, record } = await runBench<PeerResult>(peers, args);
   assert.is(code, 1);
-  assert.match(stderr, /skipped node-llama-cpp best: expected node-llama-cpp in .*npm ci, or --from another folder\n/);
+  assert.match(stderr, /skipped node-llama-cpp best: expected node-llama-cpp in .*npm install, or --from another folder\n/);
   assert.match(stderr, /skipped transformers generate: expected transformers_peer\.py in /);
   assert.equal(record.results.map(({ contender }) => contender), ['baton']);
   const error: unknown = await peers.run(['--agreement', '--from', root]).catch((one: unknown) => one);

@@ -8,7 +8,7 @@ import type { OpenContender } from '../contender.ts';
 import { PeerProgress, type PeerRequest, type PeerRound, type PeerSetting, warmUp } from '../peer-requests.ts';
 
 const NAME = 'node-llama-cpp';
-/** Where `npm ci` puts it. */
+/** Where npm puts it. */
 export const PEERS = fileURLToPath(new URL('../../../bench/peers/', import.meta.url));
 
 export interface NodeLlamaSetting extends PeerSetting {
@@ -57,7 +57,7 @@ export function findNodeLlama(from: string): string | undefined {
 }
 
 export function missingNodeLlama(from: string): UsageError {
-  return new UsageError(`expected ${NAME} in ${from}, got none; cd ${from} && npm ci, or --from another folder`);
+  return new UsageError(`expected ${NAME} in ${from}, got none; cd ${from} && npm install, or --from another folder`);
 }
 
 export interface OpenNodeLlama {
