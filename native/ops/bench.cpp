@@ -66,7 +66,7 @@ struct Timer {
   const Device& device;
   const uint64_t seed;
   const int32_t repeats;
-  double least_seconds = 0;  // of the case at hand
+  double call_seconds = 0;  // that the case at hand will take: at the ceilings, or as far below as the one before
   // Of the product timed last: cases that differ in tokens only share their matrices.
   std::string weights = {};
   std::unique_ptr<Bench> product = {};
@@ -78,7 +78,7 @@ class Bench {
   Bench(const Timer& timer, const Case& one, const Room& room)
       : one(one),
         device(timer.device),
-        least_seconds(timer.least_seconds),
+        call_seconds(timer.call_seconds),
         repeats(timer.repeats),
         random(timer.seed, one.name),
         backend(device.open(options_of(one, room))),
@@ -86,7 +86,7 @@ class Bench {
 
   Case one;
   const Device& device;
-  double least_seconds;  // of a call
+  double call_seconds;  // expected
   int32_t repeats;
   Random random;
   std::unique_ptr<Backend> backend;
@@ -100,9 +100,12 @@ class Bench {
   // As many as it takes until `bytes` each are more than caches hold; two of what takes its time for computing.
   int32_t copies(double bytes) const {
     const double cold = std::ceil(2 * double(device.cache_bytes) / std::max(bytes, 1.0));
-    const double quick = std::max(2.0, kMostSeconds / std::max(least_seconds, 1e-9));
+    const double quick = std::max(2.0, kMostSeconds / std::max(call_seconds, 1e-9));
     return int32_t(std::clamp(std::min(cold, quick), 1.0, double(kMostCopies)));
   }
+
+  // Of the matrices there are: fewer where calls are longer than those they were made for.
+  int32_t weights_in_turn() const { return std::min(int32_t(matrices.size()), copies(double(matrices[0]->bytes))); }
 
   Rows make_rows(int32_t count, int32_t width) {
     rows.push_back(backend->rows(count, width));
@@ -270,6 +273,7 @@ Bench& product_bench(Timer& timer, const Case& one, bool gated) {
     timer.product->make_matrices(timer.product->copies(bytes), int32_t(outputs), one.inputs, gated);
   }
   timer.product->one = one;
+  timer.product->call_seconds = timer.call_seconds;
   return *timer.product;
 }
 
@@ -285,7 +289,7 @@ Seconds time_product(Timer& timer, const Case& one, bool add) {
       bench.backend->matmul(out, x, *bench.matrices[size_t(i)], nullptr);
     }
   };
-  return bench.seconds({.copies = int32_t(bench.matrices.size()), .call = call, .product = true});
+  return bench.seconds({.copies = bench.weights_in_turn(), .call = call, .product = true});
 }
 
 Seconds time_matmul(Timer& timer, const Case& one) { return time_product(timer, one, false); }
@@ -297,7 +301,7 @@ Seconds time_matmul_swiglu(Timer& timer, const Case& one) {
   const Operand& x = bench.make_operand(one.tokens, one.inputs);
   Operand& out = bench.make_operand(one.tokens, one.outputs);
   const auto call = [&](int32_t i) { bench.backend->matmul_swiglu(out, x, *bench.matrices[size_t(i)]); };
-  return bench.seconds({.copies = int32_t(bench.matrices.size()), .call = call, .product = true});
+  return bench.seconds({.copies = bench.weights_in_turn(), .call = call, .product = true});
 }
 
 // Writes random keys and values to the first `slots` slots of a layer.
@@ -494,6 +498,12 @@ void print(const Result& result) {
   fflush(stdout);
 }
 
+// Of its ceiling, that the case before it on its line reached; 1 where there is none.
+double share_before(const std::vector<Result>& results, const Case& one) {
+  if (one.line.empty() || results.empty() || results.back().one.line != one.line) return 1;
+  return results.back().share() > 0 ? std::min(results.back().share(), 1.0) : 1;
+}
+
 bool wanted(const Case& one, const BenchOptions& options) {
   if (one.tokens == 0 && one.rows.empty() && one.moves.empty()) return false;  // nothing is asked
   if (options.sweep) return one.use == Use::sweep;
@@ -520,7 +530,8 @@ void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOpt
     for (const Case& one : op.cases) {
       if (!wanted(one, options)) continue;
       const Least bound = least(op.op, one, ceilings);
-      if (bound.seconds() > options.call_seconds) {
+      timer.call_seconds = bound.seconds() / share_before(results, one);
+      if (timer.call_seconds > options.call_seconds) {
         long_ones++;
         continue;
       }
@@ -528,7 +539,6 @@ void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOpt
         skipped++;
         continue;
       }
-      timer.least_seconds = bound.seconds();
       try {
         results.push_back({op.op, one, time_of(op.op)(timer, one), bound});
         print(results.back());
@@ -538,7 +548,7 @@ void bench(const Device& device, const std::vector<OpCases>& ops, const BenchOpt
       }
     }
   }
-  if (long_ones > 0) printf("%d left out: a call takes over %g s at best\n", long_ones, options.call_seconds);
+  if (long_ones > 0) printf("%d left out: a call would take over %g s\n", long_ones, options.call_seconds);
   printf("%zu timed, %d failed, %d skipped\n", results.size(), failed, skipped);
   if (!options.json.empty()) write_json(options, device, ceilings, results);
 }

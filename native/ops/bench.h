@@ -15,7 +15,7 @@ struct BenchOptions {
   uint64_t seed;
   int32_t repeats;              // timings of a case, of which the median counts
   double seconds;               // after which no case begins
-  double call_seconds;          // a case is left out that takes longer per call at the ceilings
+  double call_seconds;          // a case is left out that would take longer per call
   std::string without_library;  // why the device has none; empty: nobody asked for one, or it has
   std::string json;             // file; empty: none
 };

@@ -27,7 +27,7 @@ constexpr const char* kUsage =
     "  --quick            small shapes only, as on cuda-emu\n"
     "  --sweep            bench: lines of cases that differ in one thing, instead of single ones\n"
     "  --repeats N        bench: timings of a case, of which the median counts (default 7)\n"
-    "  --call-seconds S   bench: leaves out cases one call of which takes longer at this machine's ceilings\n"
+    "  --call-seconds S   bench: leaves out cases one call of which would take longer\n"
     "  --seed N           of the inputs (default: another one every time)\n"
     "  --schedule ORDER   cuda-emu: forward, reverse or random (default: one after another)\n"
     "  --async MOMENT     cuda-emu: eager or deferred (default: one after the other)\n"

@@ -3,7 +3,7 @@ import { bench, readInteger, readNames, tableOf } from './bench.ts';
 import { countCases, findOps, type OpsRecord, type OpsRun, runOps } from './ops.ts';
 import type { KernelResult } from './results.ts';
 
-const CALL_SECONDS = 0.25; // at the ceilings; only plain loops and the longest products would take more
+const CALL_SECONDS = 0.25; // only plain loops and the longest products would take more
 const FAR = 0.4; // of the nearer ceiling: what is worth a look
 const SHOWN_FAR = 12; // per device
 
@@ -92,7 +92,7 @@ export function textOf({ record: { device, ceilings, results }, failures, leftOu
     ...tables(results.map(resultOf)),
     ...(far.length === 0 ? [] : [farthest(far)]),
     ...failures,
-    ...(leftOut === 0 ? [] : [`${leftOut} cases left out: a call would take over ${CALL_SECONDS} s at the ceilings`]),
+    ...(leftOut === 0 ? [] : [`${leftOut} cases left out: a call would take over ${CALL_SECONDS} s`]),
   ];
   return `${paragraphs.join('\n')}\n`;
 }
