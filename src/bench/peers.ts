@@ -21,8 +21,8 @@ import {
 } from './peer-contenders.ts';
 import { makePeerRequests, PEER_CONTEXT, type PeerRequest, type PeerRound, shortened } from './peer-requests.ts';
 import { type Finish, race } from './race.ts';
-import type { PeerResult, Quantiles } from './results.ts';
-import { median, quantile, spread } from './statistics.ts';
+import type { PeerResult } from './results.ts';
+import { median, quantilesOf, spread } from './statistics.ts';
 
 const FLAGS = {
   models: { type: 'text', value: 'A,B', help: 'tales, public shapes (synthetic weights), or folders; default SmolLM2-135M' },
@@ -245,14 +245,6 @@ function resultOf({ name, bits, concurrency, requests, entrant, variant, finish,
     ...(ttft.length === 0 ? {} : { ttft: quantilesOf(ttft) }),
     ...(error === undefined ? {} : { error }),
   };
-}
-
-/** Of each round, and then the medians of them. */
-function quantilesOf(rounds: readonly (readonly number[])[]): Quantiles {
-  const sorted = rounds.map((times) => times.toSorted((a, b) => a - b));
-  const at = (share: number) => median(sorted.map((times) => quantile(times, share)));
-  const mean = median(sorted.map((times) => times.reduce((sum, ms) => sum + ms, 0) / times.length));
-  return { mean, p50: at(0.5), p90: at(0.9), p99: at(0.99) };
 }
 
 const LEGEND = `tok/s: prompts and outputs, median of the rounds (least to most); baton is: tok/s of baton over those of this line`;

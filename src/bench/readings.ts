@@ -1,6 +1,6 @@
 import type { PolicyRound, Reading } from './contenders/policy.ts';
-import type { IdleShares, Quantiles, RelayResult } from './results.ts';
-import { median, quantile, spread } from './statistics.ts';
+import type { IdleShares, RelayResult } from './results.ts';
+import { median, quantilesOf, spread } from './statistics.ts';
 
 /** Milliseconds that a request may take to its first token, and between tokens on average. */
 export interface Targets {
@@ -36,7 +36,7 @@ export function figuresOf(rounds: readonly PolicyRound[], targets: Targets): Fig
   const over = (count: (round: PolicyRound) => number) => spread(rounds.map(count));
   const middle = (count: (round: PolicyRound) => number) => median(rounds.map(count));
   const times = (list: (reading: Reading) => Iterable<number>) =>
-    middleQuantiles(rounds.map(({ readings }) => readings.flatMap((reading) => [...list(reading)])));
+    quantilesOf(rounds.map(({ readings }) => readings.flatMap((reading) => [...list(reading)])));
   const good = ({ readings }: PolicyRound) => readings.filter((reading) => meets(reading, targets)).length;
   return {
     seconds: over(({ seconds }) => seconds),
@@ -68,14 +68,6 @@ function meets(reading: Reading, { ttftMs, itlMs }: Targets): boolean {
 /** From the first token to the last, each. */
 function meanGap({ ms }: Reading): number {
   return (ms.at(-1)! - ms[0]!) / (ms.length - 1);
-}
-
-/** Of each round, and then the medians of them. */
-function middleQuantiles(rounds: readonly (readonly number[])[]): Quantiles {
-  const sorted = rounds.map((values) => values.toSorted((a, b) => a - b));
-  const at = (share: number) => median(sorted.map((values) => quantile(values, share)));
-  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  return { mean: median(rounds.map(mean)), p50: at(0.5), p90: at(0.9), p99: at(0.99) };
 }
 
 /** Of one round: shares of different rounds would not add up. */

@@ -1,14 +1,6 @@
 // What experiments write and the report reads: one entry of a file's `results`. Times are milliseconds unless a name
 // says otherwise; shares are from 0 to 1.
-import type { Spread } from './statistics.ts';
-
-/** Of all requests of a round; each the median over rounds. */
-export interface Quantiles {
-  readonly mean: number;
-  readonly p50: number;
-  readonly p90: number;
-  readonly p99: number;
-}
+import type { Quantiles, Spread } from './statistics.ts';
 
 /** Shares of all row-time while somebody waited, of the round with the middle sum. See docs/scheduling-policies.md. */
 export interface IdleShares {

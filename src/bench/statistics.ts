@@ -20,3 +20,19 @@ export function median(values: readonly number[]): number {
 export function quantile(sorted: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN;
 }
+
+/** Of all requests of a round; each the median over rounds. */
+export interface Quantiles {
+  readonly mean: number;
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+}
+
+/** Of each round, and then the medians of them. */
+export function quantilesOf(rounds: readonly (readonly number[])[]): Quantiles {
+  const sorted = rounds.map((values) => values.toSorted((a, b) => a - b));
+  const at = (share: number) => median(sorted.map((values) => quantile(values, share)));
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  return { mean: median(rounds.map(mean)), p50: at(0.5), p90: at(0.9), p99: at(0.99) };
+}

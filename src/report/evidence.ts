@@ -9,12 +9,11 @@ import type {
   KernelResult,
   MemoryCurve,
   PeerResult,
-  Quantiles,
   RelayResult,
   ScaleResult,
   Timeline,
 } from '../bench/results.ts';
-import type { Spread } from '../bench/statistics.ts';
+import type { Quantiles, Spread } from '../bench/statistics.ts';
 import { UsageError } from '../flags.ts';
 import { list, nullable, number, object, oneOf, optional, type Shape, text, wrong } from './shape.ts';
 

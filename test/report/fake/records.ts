@@ -4,12 +4,11 @@ import type {
   AgreementResult,
   KernelResult,
   PeerResult,
-  Quantiles,
   RelayResult,
   ScaleResult,
   Timeline,
 } from '../../../src/bench/results.ts';
-import type { Spread } from '../../../src/bench/statistics.ts';
+import type { Quantiles, Spread } from '../../../src/bench/statistics.ts';
 import { Random } from '../../native/fake/random.ts';
 
 export const CONTENDERS = ['static', 'baton', 'baton-pd', 'orca', 'relay'] as const;
