@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import { UsageError } from '../flags.ts';
+import { LOAD_FLAGS, UsageError } from '../flags.ts';
 import { TALES } from '../model/tales.ts';
 import { SHAPES, type ShapeName } from './shapes.ts';
 import { synthesize } from './synthesize.ts';
@@ -15,8 +15,14 @@ export interface BenchModel {
 
 const SHAPE_NAMES = Object.keys(SHAPES) as ShapeName[];
 
-export const BENCH_MODEL_FLAG = {
+/** A model, and where it runs. */
+export const BENCH_ENGINE_FLAGS = {
   model: { type: 'text', value: 'NAME', help: 'tales (default), a public shape (with synthetic weights), or a folder' },
+  device: LOAD_FLAGS.device,
+  weights: LOAD_FLAGS.weights,
+  kv: LOAD_FLAGS.kv,
+  isa: LOAD_FLAGS.isa,
+  threads: LOAD_FLAGS.threads,
 } as const;
 
 /** The embedded tales, a model folder, or synthetic weights in a public shape, made once in the temporary folder. */

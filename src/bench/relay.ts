@@ -3,7 +3,7 @@ import { loadAddon } from '../addon.ts';
 import { chooseDevice } from '../engine/device.ts';
 import { chooseSizes, type Sizes } from '../engine/sizes.ts';
 import { EngineError } from '../errors.ts';
-import { type FlagValues, LOAD_FLAGS, UsageError } from '../flags.ts';
+import { type FlagValues, UsageError } from '../flags.ts';
 import { tiled } from '../loop/arena.ts';
 import { POLICY_NAMES } from '../loop/loop.ts';
 import { workload, WORKLOAD_NAMES, type WorkloadName } from '../loop/workloads.ts';
@@ -14,7 +14,7 @@ import { bench, type OnProgress, readInteger, readIntegers, readNames, readNumbe
 import { CapacitySearch } from './capacity.ts';
 import { contenderModule } from './contender.ts';
 import type { PolicyRound, PolicyRules, PolicySetting } from './contenders/policy.ts';
-import { BENCH_MODEL_FLAG, type BenchModel, findModel } from './models.ts';
+import { BENCH_ENGINE_FLAGS, type BenchModel, findModel } from './models.ts';
 import { type Finish, race } from './race.ts';
 import { differingTokens, figuresOf, type Targets } from './readings.ts';
 import { relayTables } from './relay-tables.ts';
@@ -69,7 +69,7 @@ const FLAGS = {
   tables: { type: 'switch', help: 'every workload at 16 rows, and the first one at 1 to 64 rows' },
   memory: { type: 'switch', help: 'slots used, padding and free over time: one round, with --curves' },
   ablation: { type: 'switch', help: 'what each idea is worth: shaping, embedding, arena, chunks in time, foresight' },
-  ...BENCH_MODEL_FLAG,
+  ...BENCH_ENGINE_FLAGS,
   workloads: { type: 'text', value: 'A,B', help: `default ${USUAL.workloads}; of ${WORKLOAD_NAMES.join(', ')}` },
   trace: { type: 'text', value: 'FILE', help: 'instead: lengths of an Azure, Mooncake or Vidur trace, .csv or .jsonl' },
   'length-scale': { type: 'number', value: 'X', help: 'of the lengths of a trace; default 1' },
@@ -88,11 +88,6 @@ const FLAGS = {
   timelines: { type: 'switch', help: `keeps what each row did in the last round of ${TIMELINES.join(' and ')}` },
   rounds: { type: 'number', value: 'N', help: 'counted ones, after one that is not; default 3' },
   seed: { type: 'number', value: 'N', help: 'of lengths, arrivals and prompts; default 1' },
-  device: LOAD_FLAGS.device,
-  weights: LOAD_FLAGS.weights,
-  kv: LOAD_FLAGS.kv,
-  isa: LOAD_FLAGS.isa,
-  threads: LOAD_FLAGS.threads,
 } as const;
 
 type Values = FlagValues<typeof FLAGS>;

@@ -1,7 +1,7 @@
 import { loadAddon } from '../addon.ts';
 import { chooseDevice } from '../engine/device.ts';
 import { chooseSizes } from '../engine/sizes.ts';
-import { type FlagValues, LOAD_FLAGS } from '../flags.ts';
+import { type FlagValues } from '../flags.ts';
 import { tiled } from '../loop/arena.ts';
 import { POLICY_NAMES, type PolicyName } from '../loop/loop.ts';
 import { workload } from '../loop/workloads.ts';
@@ -12,7 +12,7 @@ import { bench, readInteger, readIntegers, readNames, readNumbers, tableOf } fro
 import { contenderModule } from './contender.ts';
 import { type ContextTimes, timeContexts } from './contexts.ts';
 import type { Reuse, TickSetting, TickTimes } from './contenders/tick.ts';
-import { BENCH_MODEL_FLAG, findModel } from './models.ts';
+import { BENCH_ENGINE_FLAGS, findModel } from './models.ts';
 import { useArenas } from './occupancy.ts';
 import { makePrompt } from './prompts.ts';
 import { type Entry, race } from './race.ts';
@@ -28,16 +28,11 @@ const FLAGS = {
   rows: { type: 'text', value: 'N,M', help: 'of `tick`; default 1,16,64,256,1024,4096' },
   occupancies: { type: 'text', value: 'S,T', help: 'of `arena`, shares; default 0.5,0.6,0.7,0.8,0.9,0.95,0.99' },
   requests: { type: 'text', value: 'N,M', help: 'of `requests`; default 10000,100000,1000000' },
-  ...BENCH_MODEL_FLAG,
+  ...BENCH_ENGINE_FLAGS,
   context: { type: 'number', value: 'N', help: "of `context`: most tokens; default the model's limit, at most 8,192" },
   'context-rows': { type: 'text', value: 'N,M', help: 'of `context`: rows that decode together; default 1,4' },
   rounds: { type: 'number', value: 'N', help: 'of `tick` and `context`; default 3' },
   seed: { type: 'number', value: 'N', help: 'of lengths and prompts; default 1' },
-  device: LOAD_FLAGS.device,
-  weights: LOAD_FLAGS.weights,
-  kv: LOAD_FLAGS.kv,
-  isa: LOAD_FLAGS.isa,
-  threads: LOAD_FLAGS.threads,
 } as const;
 
 type Values = FlagValues<typeof FLAGS>;
