@@ -150,15 +150,14 @@ export class Admission {
   }
 
   /**
-   * When all rows are taken: for the request of the pool that could take one now, the row of the first to give way to
+   * When no row is to be had: for the request of the pool that could take one now, the row of the first to give way to
    * it, which keeps its span and waits in the pool, unless that has no slot for its next token.
    */
-  takeRow(): void {
+  takeRow(full: () => boolean): void {
     const { pool, batch } = this;
-    if (batch.free > 0) return;
     const next = pool.next(batch.plan.room - batch.length + 1);
     const victim = next === undefined ? undefined : firstToGiveWay(batch.rows, next);
-    if (victim === undefined) return;
+    if (victim === undefined || !full()) return;
     if (victim.length > victim.span!.capacity) return this.preempt(victim); // in the pool nobody grows
     batch.retire(batch.rows.indexOf(victim));
     pool.add(victim);

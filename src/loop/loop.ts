@@ -168,6 +168,7 @@ export class Loop {
   readonly #gone: Request[] = []; // finished, and not yet told so
   readonly #now: () => number;
   readonly #move = (from: number, to: number, slots: number) => this.batch.plan.move(from, to, slots);
+  readonly #full = () => this.batch.free === 0 || this.policy.full?.(this.#state) === true;
   readonly #wake = () => this.#awake?.();
   #awake: (() => void) | undefined; // set while tick() sleeps
   #finished = 0; // requests so far
@@ -377,7 +378,7 @@ export class Loop {
       policy.admit(this.#state);
       if (policy.givesWay && admission.admissions === admissions) {
         admission.preemptFor();
-        admission.takeRow();
+        admission.takeRow(this.#full);
       }
     }
     const preempted = admission.preemptions > before;

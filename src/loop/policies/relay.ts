@@ -93,6 +93,14 @@ export class Relay implements Policy {
     }
   }
 
+  full({ batch, stepTime }: LoopState): boolean {
+    if (this.#targetItlMs === undefined || batch.length === 0 || !this.#predicts(stepTime)) return false;
+    const load = copyLoad(this.#load, batch.plan.load);
+    for (const request of batch.rows) if (!request.held) addDecode(load, request.length - 1);
+    addDecode(load, Math.round(load.contextTokens / Math.max(1, load.decodeRows)));
+    return stepTime.predict(load) > this.#targetItlMs;
+  }
+
   plan(state: LoopState): void {
     const { pool, batch, stepTime } = state;
     const { plan } = batch;

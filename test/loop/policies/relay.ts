@@ -113,6 +113,21 @@ relay('uses as many rows as a target allows, and one at least', async () => {
   assert.equal([await most(15.6), await most(13.4), await most(3), await most(1000)], [4, 2, 1, 8]);
 });
 
+relay('gives an urgent request the row of another where the target allows no more rows', async () => {
+  const it = clocked({ rows: 8, targetItlMs: 13.4 }); // two rows, as above
+  const slow = [1, 2, 3].map((id) => request(id, { prompt: 1, maxTokens: 60 }));
+  for (const one of slow) it.loop.add(one);
+  for (let tick = 0; tick < 5; tick++) await it.loop.tick();
+  assert.equal(it.loop.batch.rows.map(({ id }) => id), [1, 2]);
+  const urgent = request(9, { prompt: 1, maxTokens: 5, priority: 5 });
+  it.loop.add(urgent);
+  while (!urgent.finished) await it.loop.tick();
+  assert.ok(slow.every(({ finished }) => !finished));
+  assert.ok(it.loads.every(({ decodeRows }) => decodeRows <= 2));
+  await drain(it.loop);
+  for (const one of slow) assert.equal(one.tokens, await solo(options(one.id, { prompt: 1, maxTokens: 60 })));
+});
+
 relay('measures steps, and predicts them once it has seen some', async () => {
   const it = clocked({ rows: 8, stepTime: new StepTime(), chunkTokens: 2 });
   fill(it, 60, 'uniform');
