@@ -154,10 +154,11 @@ export class Admission {
    * it, which keeps its span and waits in the pool, unless that has no slot for its next token.
    */
   takeRow(full: () => boolean): void {
+    if (!full()) return;
     const { pool, batch } = this;
     const next = pool.next(batch.plan.room - batch.length + 1);
     const victim = next === undefined ? undefined : firstToGiveWay(batch.rows, next);
-    if (victim === undefined || !full()) return;
+    if (victim === undefined) return;
     if (victim.length > victim.span!.capacity) return this.preempt(victim); // in the pool nobody grows
     batch.retire(batch.rows.indexOf(victim));
     pool.add(victim);
