@@ -1,3 +1,4 @@
+import type { RelayResult } from '../bench/results.ts';
 import type { Chart, Tone } from './charts.ts';
 import type { Measured, Source } from './evidence.ts';
 import { type Html, html } from './html.ts';
@@ -71,6 +72,19 @@ export function groupBy<T>(values: readonly T[], key: (value: T) => string): T[]
     else group.push(value);
   }
   return [...groups.values()];
+}
+
+/** Results that kept a curve, those of one trial together: what may be drawn beside each other. */
+export function trialsWith(
+  measured: readonly Measured<RelayResult>[],
+  kept: 'memory' | 'timeline',
+): { readonly source: Source; readonly group: readonly RelayResult[] }[] {
+  return measured.flatMap(({ source, results }) =>
+    groupBy(
+      results.filter((result) => result[kept] !== undefined),
+      ({ model, workload, rows, loop, rate }) => `${model} ${workload} ${rows} ${loop} ${rate}`,
+    ).map((group) => ({ source, group })),
+  );
 }
 
 /** What failed, and how it said so. */

@@ -1,7 +1,7 @@
 // The arena over time.
 import type { MemoryCurve, RelayResult } from '../bench/results.ts';
 import type { Measured } from './evidence.ts';
-import { byPolicy, cite, type Figures, grid, groupBy, swatchKey } from './figures.ts';
+import { byPolicy, cite, type Figures, grid, swatchKey, trialsWith } from './figures.ts';
 import { count, figure, listing, percent } from './format.ts';
 import { details, type Html, html, table } from './html.ts';
 
@@ -50,17 +50,12 @@ export function summarize({ ms, used, padding, free }: MemoryCurve): MemorySumma
 }
 
 export function hasMemory(measured: readonly Measured<RelayResult>[]): boolean {
-  return measured.some(({ results }) => results.some(({ memory }) => memory !== undefined));
+  return trialsWith(measured, 'memory').length > 0;
 }
 
 export function memorySection(measured: readonly Measured<RelayResult>[], figures: Figures): Html {
-  const groups = measured.flatMap(({ source, results }) =>
-    groupBy(
-      results.filter(({ memory }) => memory !== undefined),
-      ({ model, workload, rows, loop, rate }) => `${model} ${workload} ${rows} ${loop} ${rate}`,
-    ).map((group) => ({ source, group: group.toSorted((a, b) => byPolicy(a.contender, b.contender)) })),
-  );
-  const shown = groups.map(({ source, group }, i) => {
+  const shown = trialsWith(measured, 'memory').map(({ source, group: unsorted }, i) => {
+    const group = unsorted.toSorted((a, b) => byPolicy(a.contender, b.contender));
     const { workload, model, rows } = group[0]!;
     const title = `${workload}: ${model}, ${count(rows, 'row')}`;
     const mostMs = Math.max(...group.map(({ memory }) => memory!.ms.at(-1) ?? 0));

@@ -2,7 +2,7 @@
 import type { RelayResult, Timeline } from '../bench/results.ts';
 import type { RowRun, TimelinePanel } from './charts.ts';
 import type { Measured, Source } from './evidence.ts';
-import { byPolicy, cite, type Figures, groupBy, swatchKey } from './figures.ts';
+import { byPolicy, cite, type Figures, swatchKey, trialsWith } from './figures.ts';
 import { count, listing, percent, seconds } from './format.ts';
 import { details, type Html, html } from './html.ts';
 
@@ -78,17 +78,11 @@ function rounded(ms: number): number {
 }
 
 export function hasTimeline(measured: readonly Measured<RelayResult>[]): boolean {
-  return measured.some(({ results }) => results.some(({ timeline }) => timeline !== undefined));
+  return trialsWith(measured, 'timeline').length > 0;
 }
 
 export function timelineSection(measured: readonly Measured<RelayResult>[], figures: Figures): Html {
-  const groups = measured.flatMap(({ source, results }) =>
-    groupBy(
-      results.filter(({ timeline }) => timeline !== undefined),
-      ({ model, workload, rows, loop, rate }) => `${model} ${workload} ${rows} ${loop} ${rate}`,
-    ).map((group) => ({ source, group })),
-  );
-  const shown = groups.map(({ source, group }, i) => {
+  const shown = trialsWith(measured, 'timeline').map(({ source, group }, i) => {
     const { model, workload, rows } = group[0]!;
     const title = `${workload}: ${model}, ${count(rows, 'row')}`;
     const content = timelineFigure(title, source, group, figures);
