@@ -25,7 +25,6 @@ const ENTRIES = [
   ...readdirSync(new URL('../src/bench/contenders', import.meta.url)).map((name) => `src/bench/contenders/${name}`),
   'test/law.ts',
   'bench/gpu/end-to-end.ts',
-  'bench/gpu/policies.ts',
 ];
 /** Of the packages: those that run there, and those that the addon is compiled with. Theirs come along. */
 const PACKAGES = [
@@ -36,7 +35,8 @@ const PACKAGES = [
   'node-addon-api',
   'node-api-headers',
 ];
-const SOURCES = ['native', 'CMakeLists.txt', 'package.json', 'LICENSE', 'models', 'scripts/gpu.mjs'];
+const SCRIPTS = ['scripts/gpu.mjs', 'bench/gpu/torch_bar.py', 'bench/peers/transformers_peer.py'];
+const SOURCES = ['native', 'CMakeLists.txt', 'package.json', 'LICENSE', 'models', ...SCRIPTS];
 const MADE = ['run', 'bundle.tar', 'bundle.tar.xz', 'staging', 'proof']; // all that ever lies in the folder
 const STORIES = 'shared/models/stories260K';
 
@@ -95,7 +95,6 @@ function compile() {
   writeFileSync(config, JSON.stringify({ extends: join(root, 'tsconfig.json'), compilerOptions, files, include: [] }));
   run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', config]);
   rmSync(config);
-  for (const name of readdirSync(join(root, 'bench/gpu'))) if (name.endsWith('.py')) copy(`bench/gpu/${name}`);
 }
 
 function copyPackages() {

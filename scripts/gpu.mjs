@@ -4,7 +4,8 @@
 //
 //   sh bundle/run --out results
 //
-//   --out FOLDER      where DATE-COMMIT-GPU.json and gpu.log go; default build/gpu
+//   --out FOLDER      where DATE-COMMIT-GPU.json and gpu.log go, and what g and h find as `baton bench` writes it, for
+//                     `baton report`; default build/gpu
 //   --seconds 520     for everything; a phase gets its share of what is left, so that what one saves the next ones have
 //   --phases a,c,e    a environment  b ceilings  c conformance  d sanitizer  e end to end  f kernels  g policies
 //                     h contenders; default all
@@ -31,7 +32,7 @@ const PHASES = {
   d: { name: 'sanitizer', seconds: 80, run: sanitizer },
   e: { name: 'end-to-end', seconds: 50, run: endToEnd },
   f: { name: 'kernels', seconds: 60, run: kernels },
-  g: { name: 'policies', seconds: 110, run: policies },
+  g: { name: 'policies', seconds: 110, run: (limit) => experiments('relay', limit) },
   h: { name: 'contenders', seconds: 140, run: contenders },
 };
 const REBUILD_SHARE = 1 / 2; // of all the time, where the binaries that were brought do not run
@@ -165,27 +166,10 @@ async function ops(verb, args, limit) {
   return startJson(opsPath, given, limit);
 }
 
-/** bench/gpu/NAME, compiled in a bundle, through tsx in a checkout. */
-async function program(name, args, limit) {
-  const compiled = join(root, 'bench', 'gpu', `${name}.js`);
-  const file = existsSync(compiled) ? [compiled] : ['--import', 'tsx', join(root, 'bench', 'gpu', `${name}.ts`)];
-  const given = ['--device', device, '--seed', seed, '--seconds', String(Math.max(1, Math.floor(limit))), ...args];
-  const outcome = await startJson(process.execPath, [...file, ...given], limit);
-  if (outcome.data === undefined) throw new Error(lastLine(outcome.output));
-  return outcome;
-}
-
-/** A program of checks: failed if one failed, cut if the time was over before the last. */
-function judge({ code, cut, output, data }) {
-  const failed = data.checks.filter(({ ok }) => ok === false);
-  const left = data.checks.filter(({ ok }) => ok === null).length;
-  const passed = data.checks.length - failed.length - left;
-  const killed = cut ? `, ended by force behind: ${lastLine(output)}` : '';
-  const note = `${passed} passed, ${failed.length} failed, ${left} not tried${killed}`;
-  let problem;
-  if (failed.length > 0) problem = failed.map(({ name, detail }) => `${name}: ${detail}`).join('; ');
-  else if (code !== 0 && !cut) problem = lastLine(output);
-  return { note, problem, cut: cut || left > 0, data };
+/** What Node is told to run a module: compiled in a bundle, through tsx in a checkout. */
+function nodeArgs(module) {
+  const compiled = join(root, `${module}.js`);
+  return existsSync(compiled) ? [compiled] : ['--import', 'tsx', join(root, `${module}.ts`)];
 }
 
 // Phases: each answers with a note for the table, what failed if anything did, its data, and lines of figures
@@ -312,8 +296,22 @@ async function sanitizer(limit) {
   };
 }
 
+/** Failed if a check failed, cut if the time was over before the last. */
 async function endToEnd(limit) {
-  return judge(await program('end-to-end', smoke ? ['--schedules', '1', '--cases', '2'] : [], limit));
+  const given = ['--device', device, '--seed', seed, '--seconds', String(Math.max(1, Math.floor(limit)))];
+  const some = smoke ? ['--schedules', '1', '--cases', '2'] : [];
+  const args = [...nodeArgs('bench/gpu/end-to-end'), ...given, ...some];
+  const { code, cut, output, data } = await startJson(process.execPath, args, limit);
+  if (data === undefined) throw new Error(lastLine(output));
+  const failed = data.checks.filter(({ ok }) => ok === false);
+  const left = data.checks.filter(({ ok }) => ok === null).length;
+  const passed = data.checks.length - failed.length - left;
+  const killed = cut ? `, ended by force behind: ${lastLine(output)}` : '';
+  const note = `${passed} passed, ${failed.length} failed, ${left} not tried${killed}`;
+  let problem;
+  if (failed.length > 0) problem = failed.map(({ name, detail }) => `${name}: ${detail}`).join('; ');
+  else if (code !== 0 && !cut) problem = lastLine(output);
+  return { note, problem, cut: cut || left > 0, data };
 }
 
 /** Of each op the table has its longest case: the short ones measure launches. */
@@ -342,68 +340,85 @@ async function kernels(limit) {
   return { note: lastLine(output), problem, cut: cut || Number(skipped) > 0, data, figures };
 }
 
-const SMALL = ['--shapes', 'tiny-llama', '--rows', '4', '--requests', '12', '--context', '128'];
+/** Of `baton bench`, one command each: what has ended is in a file, whatever happens to the next. */
+const EXPERIMENTS = smoke
+  ? {
+      relay: ['--model tiny-llama --workloads heavy-tail --contenders static,relay --rows 4 --requests 12 --rounds 1'],
+      peers: ['--models tiny-llama --weights 16 --concurrency 2 --rounds 1 --contenders baton,generate,continuous'],
+    }
+  : {
+      relay: [
+        '--model Llama-3-8B --workloads heavy-tail --contenders static,orca,relay --rows 32 --context 1024 --rounds 1',
+        '--model Llama-3-8B --workloads chat --contenders static,orca,relay --rows 32 --context 1024 --rounds 1',
+        '--model Qwen2.5-0.5B --workloads heavy-tail --contenders static,orca,relay --rows 64 --context 1024 --rounds 2',
+      ],
+      peers: [
+        '--models Llama-3.2-1B --weights 16 --concurrency 16 --seconds 10',
+        '--models Llama-3.2-1B --weights 16 --concurrency 64 --seconds 10',
+        '--models Llama-3.2-1B --weights 16 --concurrency 1 --seconds 10',
+      ],
+    };
+const FIGURES = { relay: figureOfRelay, peers: figureOfPeer };
 
-async function policies(limit) {
-  const judged = judge(await program('policies', smoke ? SMALL : [], limit));
-  const figures = judged.data.results.map(
-    ({ shape, workload, policy, cut, outputTokensPerSecond, idle, ttftMs, itlMs, stepMs }) => {
-      const speed = `${outputTokensPerSecond.toFixed(0)} tok/s, idle ${(100 * idle.share).toFixed(1)} %`;
-      const ttft = `TTFT p50 ${ttftMs.p50.toFixed(0)} p99 ${ttftMs.p99.toFixed(0)} ms`;
-      const itl = `ITL p50 ${itlMs.p50.toFixed(2)} p99 ${itlMs.p99.toFixed(2)} ms`;
-      const step = `step ${stepMs.p50.toFixed(2)} ms`;
-      return `${shape} ${workload} ${policy}: ${speed}, ${ttft}, ${itl}, ${step}${cut ? ' (cut)' : ''}`;
-    },
-  );
-  return { ...judged, figures };
+/** Runs each with its share of the time. One that fails is told, and the others go on. */
+async function experiments(name, limit) {
+  const until = performance.now() + 1000 * limit;
+  const runs = EXPERIMENTS[name];
+  const [results, problems] = [[], []];
+  let cuts = 0;
+  for (const [i, options] of runs.entries()) {
+    const file = join(out, `${name}-${i + 1}.json`);
+    rmSync(file, { force: true });
+    const args = ['bench', name, '--device', device, '--seed', seed, '--out', file, ...options.split(' ')];
+    const share = (until - performance.now()) / 1000 / (runs.length - i);
+    const { code, cut, output } = await start(process.execPath, [...nodeArgs('src/cli/main'), ...args], share);
+    if (cut) cuts++;
+    else if (code !== 0) problems.push(lastLine(output));
+    if (existsSync(file)) results.push(...JSON.parse(readFileSync(file, 'utf8')).results);
+  }
+  return {
+    note: `${results.length} results, ${cuts} of ${runs.length} cut`,
+    problem: problems.join('; ') || undefined,
+    cut: cuts > 0,
+    data: { results },
+    figures: results.map(FIGURES[name]),
+  };
 }
 
+function figureOfRelay({ model, workload, rows, contender, tokensPerSecond, idle, ttft, itl, decodeMs }) {
+  const speed = `${tokensPerSecond.median.toFixed(0)} tok/s, idle ${(100 * idle.share).toFixed(1)} %`;
+  const latency = `TTFT p50 ${ttft.p50.toFixed(0)} p99 ${ttft.p99.toFixed(0)} ms`;
+  const gaps = `ITL p50 ${itl.p50.toFixed(2)} p99 ${itl.p99.toFixed(2)} ms, decode step ${decodeMs.toFixed(2)} ms`;
+  return `${model} ${workload}, ${rows} rows, ${contender}: ${speed}, ${latency}, ${gaps}`;
+}
+
+function figureOfPeer({ model, concurrency, contender, version, tokensPerSecond }, _, all) {
+  const speed = tokensPerSecond.median;
+  const ours = all.find((one) => one.contender === 'baton' && one.concurrency === concurrency)?.tokensPerSecond.median;
+  const ratio = ours > 0 && contender !== 'baton' ? `, baton is ${(ours / speed).toFixed(2)} x that` : '';
+  return `${model}, ${concurrency} at a time, ${contender} ${version}: ${speed.toFixed(0)} tok/s${ratio}`;
+}
+
+/** PyTorch's own products and copy, then whole engines. */
 async function contenders(limit) {
   const begun = performance.now();
   const found = await start('python3', ['-c', 'import torch, transformers; assert torch.cuda.is_available()'], limit);
   if (found.missing) throw new Skip('python3 is not there');
   if (found.code !== 0) throw new Skip(`python3 with torch, transformers and a GPU: ${lastLine(found.output)}`);
   const bar = await startJson('python3', [join(root, 'bench/gpu/torch_bar.py')], limit / 4);
-  const plan = await program('policies', ['--dry', ...(smoke ? SMALL : [])], 20);
-  const left = limit - (performance.now() - begun) / 1000 - GRACE_SECONDS;
-  const command = [join(root, 'bench/gpu/transformers_contender.py'), '--plan', plan.json, '--seconds', String(left)];
-  const peers = await startJson('python3', command, left);
-  const results = (peers.data?.results ?? []).map((result) => {
-    const relay = relayRun(result)?.outputTokensPerSecond;
-    const ratioToBaton = relay && result.outputTokensPerSecond && result.outputTokensPerSecond / relay;
-    return { ...result, ratioToBaton };
-  });
-  const ran = results.filter(({ absent }) => absent === undefined);
-  const figures = results.map(
-    ({ shape, workload, contender, absent, cut, outputTokensPerSecond, requests, ratioToBaton }) => {
-      const who = `${shape} ${workload} ${contender}`;
-      if (absent !== undefined) return `${who}: none: ${absent}`;
-      const ratio = ratioToBaton === undefined ? '' : `, relay is ${(1 / ratioToBaton).toFixed(2)} x that`;
-      const ended = cut ? ` (cut after ${requests} requests)` : '';
-      return `${who}: ${outputTokensPerSecond.toFixed(0)} tok/s${ratio}${ended}`;
-    },
-  );
+  const peers = await experiments('peers', limit - (performance.now() - begun) / 1000 - GRACE_SECONDS);
   const products = (bar.data?.results ?? []).filter(({ gigaflopsPerSecond }) => gigaflopsPerSecond > 0);
   const best = Math.max(0, ...products.map(({ gigaflopsPerSecond }) => gigaflopsPerSecond));
   const copy = bar.data?.results.find(({ op }) => op === 'copy');
-  if (copy)
-    figures.unshift(
-      `torch: copy ${copy.gigabytesPerSecond.toFixed(0)} GB/s, product ${(best / 1e3).toFixed(0)} TFLOP/s`,
-    );
-  const wrong = [bar, peers].filter(({ code, cut }) => code !== 0 && !cut).map(({ output }) => lastLine(output));
+  const torch = `torch: copy ${copy?.gigabytesPerSecond.toFixed(0)} GB/s, product ${(best / 1e3).toFixed(0)} TFLOP/s`;
+  const wrong = bar.code !== 0 && !bar.cut ? lastLine(bar.output) : undefined;
   return {
-    note: `${ran.length} of ${results.length} ran, ${products.length} products`,
-    problem: wrong.length > 0 ? wrong.join('; ') : undefined,
-    cut: bar.cut || peers.cut || results.some(({ cut }) => cut),
-    data: { torch: bar.data, results },
-    figures,
+    note: `${peers.note}, ${products.length} products`,
+    problem: [wrong, peers.problem].filter(Boolean).join('; ') || undefined,
+    cut: bar.cut || peers.cut,
+    data: { torch: bar.data, ...peers.data },
+    figures: [...(copy ? [torch] : []), ...peers.figures],
   };
-}
-
-/** What the policy relay made of the same requests, if that phase ran. */
-function relayRun({ shape, workload }) {
-  const runs = phases.policies?.data?.results ?? [];
-  return runs.find((run) => run.policy === 'relay' && !run.cut && run.shape === shape && run.workload === workload);
 }
 
 function show(value) {

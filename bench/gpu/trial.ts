@@ -1,4 +1,4 @@
-// What the programs of `npm run gpu` share: a time limit, and a file of results that is whole after every one of them.
+// A time limit, and a file of what was checked that is whole after every check.
 
 import { writeFileSync } from 'node:fs';
 
@@ -13,10 +13,9 @@ export interface Check {
 /** Thrown by a check that the end of the time kept from saying either. */
 export class OutOfTime extends Error {}
 
-/** Checks and results of one program. They are on disk as soon as they are known: the program may be ended any time. */
+/** They are on disk as soon as they are known: the program may be ended any time. */
 export class Trial {
   readonly checks: Check[] = [];
-  readonly results: object[] = [];
   readonly #file: string | undefined;
   readonly #end: number;
   readonly #facts: object;
@@ -56,13 +55,8 @@ export class Trial {
     this.#write();
   }
 
-  add(result: object): void {
-    this.results.push(result);
-    this.#write();
-  }
-
   #write(): void {
     if (this.#file === undefined) return;
-    writeFileSync(this.#file, JSON.stringify({ ...this.#facts, checks: this.checks, results: this.results }));
+    writeFileSync(this.#file, JSON.stringify({ ...this.#facts, checks: this.checks }));
   }
 }

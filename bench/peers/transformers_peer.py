@@ -1,13 +1,17 @@
 """Hugging Face transformers as a contender: python3 transformers_peer.py, orders as lines of JSON on stdin.
 
-The first line is the setting: {"model", "device", "mode": "generate" | "continuous", "concurrency", "requests":
-[{"prompt": [ids], "outputTokens"}], "warmUp": the same}; the answer {"version"}. Each further line is a round, the same work every time; the
-answer {"ms", "ttftMs", "outputTokens"}. An error ends the process with its trace on stderr.
+The first line is the setting: {"model", "device", "mode": "generate" | "continuous", "concurrency", "context",
+"requests": [{"prompt": [ids], "outputTokens"}], "warmUp": the same}; the answer {"version"}. Each further line is a
+round, the same work every time; the answer {"ms", "ttftMs", "outputTokens"}. An error ends the process with its trace
+on stderr.
 """
 
 import json
 import sys
 import time
+
+BLOCK_TOKENS = 256
+STEP_PROMPT_TOKENS = 2048  # in one step, beside one token of each request: as many as ours on a GPU
 
 
 def generate(torch, model, concurrency, requests):
@@ -60,10 +64,26 @@ def continuous(manager, requests):
         if result is None:
             if not manager.is_running():
                 raise RuntimeError("the manager has stopped")
+        elif result.error is not None:
+            raise RuntimeError(result.error)
         elif result.is_finished():
             output_tokens[int(result.request_id)] = len(result.generated_tokens)
             left -= 1
     return {"ms": 1000 * (time.perf_counter() - begin), "ttftMs": [], "outputTokens": output_tokens}
+
+
+def start_manager(transformers, model, concurrency, context):
+    """As many requests at a time as the other contenders have, and memory for so many: others need the rest of it."""
+    batching = transformers.ContinuousBatchingConfig(
+        block_size=BLOCK_TOKENS,
+        num_blocks=concurrency * (-(-context // BLOCK_TOKENS) + 1),
+        max_batch_tokens=concurrency + STEP_PROMPT_TOKENS,
+        max_requests_per_batch=concurrency,
+    )
+    generation = transformers.GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
+    manager = model.init_continuous_batching(generation_config=generation, continuous_batching_config=batching)
+    manager.start()
+    return manager
 
 
 def main():
@@ -84,9 +104,7 @@ def main():
             return generate(torch, model, setting["concurrency"], requests)
 
     else:
-        config = transformers.GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
-        manager = model.init_continuous_batching(generation_config=config)
-        manager.start()
+        manager = start_manager(transformers, model, setting["concurrency"], setting["context"])
 
         def play(requests):
             return continuous(manager, requests)

@@ -14,6 +14,8 @@ export type Bits = (typeof BITS)[number];
 export interface PeerWork extends Omit<PeerSetting, 'threads'> {
   readonly device: string;
   readonly context: number;
+  /** All requests at a time with full contexts: on a GPU the contenders share its memory, and nobody may take it all. */
+  readonly kvBytes: number;
   readonly from: string;
   /** The model as a GGUF file. */
   gguf(type: GgufType): Promise<string>;
@@ -64,8 +66,8 @@ function transformers(mode: TransformersSetting['mode']): PeerContender {
     devices: ['cuda', 'cpu'],
     formats: { 32: [], 16: ['bf16'], 8: [] },
     version: findTransformers,
-    async setting({ model, device, concurrency, requests, from }, { threads }): Promise<TransformersSetting> {
-      return { model, device, threads, concurrency, requests, from, mode };
+    async setting({ model, device, concurrency, requests, context, from }, { threads }): Promise<TransformersSetting> {
+      return { model, device, threads, concurrency, requests, context, from, mode };
     },
   };
 }
@@ -77,9 +79,10 @@ export const PEER_CONTENDERS = {
     devices: ['cpu', 'cuda'],
     formats: { 32: ['f32'], 16: ['bf16'], 8: ['int8'] },
     version: () => loadAddon().version,
-    async setting({ model, device, concurrency, requests, context }, { format, threads }): Promise<BatonSetting> {
+    async setting(work, { format, threads }): Promise<BatonSetting> {
+      const { model, device, concurrency, requests, context, kvBytes } = work;
       // Throughput is what is compared, and what the others are set up for.
-      const options = { device, weights: format as 'bf16', maxContext: context, targetItlMs: Infinity };
+      const options = { device, weights: format as 'bf16', maxContext: context, kvBytes, targetItlMs: Infinity };
       return { model, threads, concurrency, requests, options };
     },
   },

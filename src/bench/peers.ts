@@ -2,6 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { FlagValues } from '../flags.ts';
+import { bytesOfSlot } from '../engine/sizes.ts';
+import { tiled } from '../loop/arena.ts';
 import { openModel } from '../model/load.ts';
 import { measureAgreement } from './agreement.ts';
 import { bench, type Findings, type OnProgress, readInteger, readIntegers, readNames, tableOf } from './bench.ts';
@@ -148,6 +150,7 @@ class Comparison {
       model: folder,
       device: this.#device,
       context: PEER_CONTEXT,
+      kvBytes: concurrency * tiled(PEER_CONTEXT) * bytesOfSlot(config, bits === '32' ? 'f32' : 'bf16'),
       concurrency,
       requests,
       from: this.#from,

@@ -26,13 +26,15 @@ export interface Experiment<Result> {
 }
 
 export function record<Result>({ experiment, command, seed, results }: Experiment<Result>): BenchRecord<Result> {
-  const { commit, cpu } = loadAddon();
+  const { commit, cpu, cuda } = loadAddon();
   const { model, isas } = cpu();
+  const memory = `${Math.round(totalmem() / 2 ** 30)} GiB`;
+  const gpus = cuda().devices.map((device) => device.model);
   return {
     experiment,
     commit,
     date: new Date().toISOString().slice(0, 10),
-    machine: `${model}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, ${isas[0]}`,
+    machine: [model, `${availableParallelism()} cores`, memory, isas[0], ...gpus].join(', '),
     command,
     ...(seed === undefined ? {} : { seed }),
     results,

@@ -15,7 +15,8 @@ export interface SynthesizeOptions {
 }
 
 const TABLE_SIZE = 1 << 16;
-const CHUNK_VALUES = 1 << 20;
+// Values until a tensor repeats itself: prime, so that no row equals another.
+const PERIOD = (1 << 22) - 3;
 const BIAS_SCALE = 0.02;
 const NORM_SPREAD = 0.1;
 
@@ -50,7 +51,7 @@ async function writeWeights(
   const normals = makeNormals(seed);
   const file = await open(path, 'w');
   try {
-    await file.write(makeHeader(shapes, type));
+    await file.writeFile(makeHeader(shapes, type));
     let tensor = 0;
     for (const [name, shape] of shapes) {
       const { mean, deviation } = spread(name, shape, layers);
@@ -59,9 +60,10 @@ async function writeWeights(
         type,
       );
       const count = shape.reduce((product, size) => product * size, 1);
-      const key = mix(mix(seed) + ++tensor);
-      for (let first = 0; first < count; first += CHUNK_VALUES) {
-        await file.write(draw(table, key, first, Math.min(CHUNK_VALUES, count - first)));
+      const period = draw(table, mix(mix(seed) + ++tensor), Math.min(PERIOD, count));
+      const bytes = count * table.BYTES_PER_ELEMENT;
+      for (let written = 0; written < bytes; written += period.length) {
+        await file.writeFile(period.subarray(0, bytes - written));
       }
     }
   } finally {
@@ -115,10 +117,10 @@ function encode(values: Float64Array, type: SyntheticType): Uint16Array | Float3
   return Uint16Array.from(new Uint32Array(floats.buffer), (bits) => (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16);
 }
 
-function draw(table: Uint16Array | Float32Array, key: number, first: number, count: number): Uint8Array {
+function draw(table: Uint16Array | Float32Array, key: number, count: number): Uint8Array {
   const values = table instanceof Float32Array ? new Float32Array(count) : new Uint16Array(count);
   for (let i = 0; i < count; i += 2) {
-    const bits = mix(key + (first + i) / 2);
+    const bits = mix(key + i / 2);
     values[i] = table[bits & 0xffff] ?? 0;
     values[i + 1] = table[bits >>> 16] ?? 0; // past the end where count is odd: ignored
   }

@@ -58,7 +58,7 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
   const weights = given(asked.weights) ?? (storedType === 'f32' ? 'f32' : 'bf16');
   const kv = given(asked.kv) ?? (weights === 'f32' ? 'f32' : 'bf16');
 
-  const slotBytes = config.layers * 2 * config.kvHeads * config.headDim * (kv === 'f32' ? 4 : 2);
+  const slotBytes = bytesOfSlot(config, kv);
   const rooms = ROOMS[asked.policy ?? 'relay'];
   const usual = STEP_PROMPT_TOKENS[memory.gpu ? 'gpu' : 'cpu'];
   const promptTokens = WHOLE_PROMPTS.includes(asked.policy) ? Math.max(usual, context) : usual;
@@ -81,6 +81,11 @@ export function chooseSizes(model: SizedModel, asked: Asked, rows: number, memor
   const advice = 'lower maxContext, or set kvBytes';
   const free = `${Math.floor(Math.max(0, room))} bytes, with ${memory.freeBytes} free`;
   throw new EngineError('OUT_OF_MEMORY', `keys and values: ${expected}, got ${free}; ${advice}`);
+}
+
+/** Keys and values of one token, in all layers. */
+export function bytesOfSlot({ layers, kvHeads, headDim }: ModelConfig, kv: string): number {
+  return layers * 2 * kvHeads * headDim * (kv === 'f32' ? 4 : 2);
 }
 
 /** Of the matrices, which is nearly all. */

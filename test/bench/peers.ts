@@ -11,6 +11,7 @@ import { open as openBaton } from '../../src/bench/contenders/baton.ts';
 import { findNodeLlama, open as openNodeLlama, PEERS } from '../../src/bench/contenders/node-llama-cpp.ts';
 import { open as openTransformers } from '../../src/bench/contenders/transformers.ts';
 import { writeGguf } from '../../src/bench/gguf-writer.ts';
+import { PEER_CONTENDERS } from '../../src/bench/peer-contenders.ts';
 import { makePeerRequests, PEER_CONTEXT, type PeerRound, shortened } from '../../src/bench/peer-requests.ts';
 import { peers, peersTable, wrongCounts } from '../../src/bench/peers.ts';
 import type { AgreementResult, PeerResult } from '../../src/bench/results.ts';
@@ -62,6 +63,13 @@ benchPeers('baton does the work it is given, in every round', async () => {
   } finally {
     await contender.close();
   }
+});
+
+benchPeers('baton takes the memory of its requests and no more, as others may need the rest of the device', async () => {
+  const work = { model: TALES, device: 'cuda', concurrency: 2, requests, context: PEER_CONTEXT, kvBytes: 12345, from: root };
+  const variant = { format: 'bf16', threads: 1 };
+  const { options } = await PEER_CONTENDERS.baton.setting({ ...work, gguf: () => Promise.reject() }, variant);
+  assert.is(options.kvBytes, 12345);
 });
 
 benchPeers('fewer tokens than were asked for are told, with the request', () => {
@@ -276,7 +284,7 @@ for line in sys.stdin:
     print(json.dumps({"ms": 5, "ttftMs": [1] * len(counts), "outputTokens": counts}), flush=True)
 `;
 
-const asked = { model: 'm', device: 'cuda', threads: 1, concurrency: 2, requests, mode: 'generate' } as const;
+const asked = { model: 'm', device: 'cuda', threads: 1, concurrency: 2, context: 64, requests, mode: 'generate' } as const;
 
 withPython('transformers is told the setting once, and then asked for round after round', async () => {
   const contender = await openTransformers({ ...asked, from: fakeScript('fake', FAKE) });

@@ -97,6 +97,16 @@ synthetic('weights are normal, with the variance that keeps activations near one
   near(moments('model.norm.weight').mean, 1, 0.05);
 });
 
+synthetic('no row of a matrix is another, though a large matrix repeats its values', async () => {
+  const { files, tensors, config } = await make('SmolLM2-135M');
+  const { vocabulary, hidden } = config;
+  const { begin = 0, end = 0 } = tensors.find(({ name }) => name === 'model.embed_tokens.weight') ?? {};
+  const table = new Uint16Array(readFileSync(files[0] ?? '').buffer.slice(begin, end));
+  assert.is(table.length, vocabulary * hidden);
+  const row = (i: number) => table.subarray(i * hidden, (i + 1) * hidden).join();
+  assert.is(new Set(Array.from({ length: vocabulary }, (_, i) => row(i))).size, vocabulary);
+});
+
 synthetic('tensors are not copies of each other', async () => {
   const model = await make('tiny-llama', { type: 'f32' });
   const [gate, up] = ['gate', 'up'].map((name) => values(model, `model.layers.0.mlp.${name}_proj.weight`));

@@ -14,6 +14,8 @@ export interface TransformersSetting extends PeerSetting {
   readonly from: string;
   /** As torch calls it: `cuda`, `cpu`. */
   readonly device: string;
+  /** Most tokens of a request. */
+  readonly context: number;
   /** Batches that last as long as their longest, or continuous batching. */
   readonly mode: 'generate' | 'continuous';
 }
