@@ -1,6 +1,7 @@
 // Tables of docs/ against the code they describe.
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -44,24 +45,40 @@ docs('no native code throws a code that is not in the table', () => {
   );
 });
 
+const PAGES = [
+  ...readdirSync(root).filter((name) => name.endsWith('.md')),
+  ...readdirSync(`${root}docs`).map((name) => `docs/${name}`),
+];
+
+/** Where the links of a page lead within the repository, and to which heading. */
+function linksOf(page: string): { readonly path: string; readonly heading: string }[] {
+  return [...read(page).matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)/g)].map(([, target = '', heading = '']) => {
+    return { path: target === '' ? page : posix.join(posix.dirname(page), target), heading };
+  });
+}
+
+/** What a link to a heading of the page says behind its `#`. */
+function anchorsOf(page: string): string[] {
+  return [...read(page).matchAll(/^#+ (.*)$/gm)].map(([, title = '']) => {
+    return title.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-');
+  });
+}
+
 docs('every link between the pages leads somewhere', () => {
-  for (const page of [
-    'README.md',
-    'CONTRIBUTING.md',
-    'docs/benchmarks.md',
-    'docs/benchmarks-report.md',
-    'docs/design.md',
-    'docs/errors.md',
-    'docs/env.md',
-    'docs/install.md',
-    'docs/models.md',
-    'docs/simulator.md',
-  ]) {
-    for (const [, target] of read(page).matchAll(/\]\(((?!https?:)[^)#]+)\)/g)) {
-      const folder = page.startsWith('docs/') ? 'docs/' : '';
-      assert.ok(existsSync(`${root}${folder}${target}`), `${page}: ${target}`);
+  assert.ok(PAGES.length > 10);
+  for (const page of PAGES) {
+    for (const { path, heading } of linksOf(page)) {
+      assert.ok(existsSync(`${root}${path}`), `${page}: ${path}`);
+      if (heading !== '') assert.ok(anchorsOf(path).includes(heading), `${page}: ${path}#${heading}`);
     }
   }
+});
+
+docs('every file of results is linked from a page', () => {
+  const linked = new Set(PAGES.flatMap((page) => linksOf(page).map(({ path }) => path)));
+  const files = readdirSync(`${root}bench/results`).map((name) => `bench/results/${name}`);
+  assert.ok(files.length > 10);
+  assert.equal(files.filter((file) => !linked.has(file)), []);
 });
 
 docs.run();

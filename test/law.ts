@@ -2,7 +2,8 @@
 // The law of numerics: a request's tokens and log-probabilities do not depend on its company. Random schedules, each on
 // an engine of its own (rows, chunk and step sizes, arena, threads, policy, admission, arrivals drawn anew), against the
 // solo run of every request, bit for bit. `npm test` takes a sample; `npm run law` runs 200 schedules of 64 requests on
-// every instruction set and weight type. --device: another device than the CPU, --longest: shorter requests for slow ones.
+// every instruction set and weight type. --device: another device than the CPU, --longest: shorter requests for slow ones,
+// --out FILE.json: what was compared, and where.
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ShapeName } from '../src/bench/shapes.ts';
+import { record, writeRecord } from '../src/bench/record.ts';
 import { synthesize } from '../src/bench/synthesize.ts';
 import { loadAddon } from '../src/addon.ts';
 import { Loop, type LoopOptions, POLICY_NAMES } from '../src/loop/loop.ts';
@@ -26,6 +28,7 @@ const { values: flags } = parseArgs({
     isa: { type: 'string' },
     weights: { type: 'string' },
     longest: { type: 'string', default: '400' },
+    out: { type: 'string' },
   },
 });
 
@@ -186,21 +189,29 @@ const folder = mkdtempSync(join(tmpdir(), 'baton-law-'));
 law.before(async () => {
   for (const shape of [...SHAPES, ...SLOW_SHAPES]) await synthesize(join(folder, shape), shape, { seed: 3, type: 'f32' });
 });
-law.after(() => rmSync(folder, { recursive: true }));
+law.after(() => {
+  rmSync(folder, { recursive: true });
+  const command = ['npm run law --', ...process.argv.slice(2)].join(' ');
+  const held = results.length === combinations.length;
+  if (held && flags.out !== undefined) writeRecord(flags.out, record({ experiment: 'law', command, results }));
+});
 
 const { device } = flags;
-for (const isa of device === 'cpu' ? loadAddon().cpu().isas : [device]) {
-  for (const { weights, kv } of WEIGHTS) {
-    if ((flags.isa ?? isa) !== isa || (flags.weights ?? weights) !== weights) continue;
-    law(`holds on ${isa} with ${weights} weights`, async () => {
-      const start = performance.now();
-      const seen = await compare({ device, isa, weights, kv }, folder, Number(flags.schedules), Number(flags.requests));
-      const seconds = ((performance.now() - start) / 1000).toFixed(1);
-      console.log(`${isa} ${weights}: ${flags.schedules} schedules, ${JSON.stringify(seen)}, ${seconds} s`);
-      assert.ok(seen.tokens > 0);
-      assert.ok(seen.cached > 0 || LONGEST_PROMPT < 200, 'no prefix was copied');
-    });
-  }
+const results: object[] = [];
+const isas = device === 'cpu' ? loadAddon().cpu().isas : [device];
+const combinations = isas
+  .flatMap((isa) => WEIGHTS.map((types) => ({ isa, ...types })))
+  .filter(({ isa, weights }) => (flags.isa ?? isa) === isa && (flags.weights ?? weights) === weights);
+for (const { isa, weights, kv } of combinations) {
+  law(`holds on ${isa} with ${weights} weights`, async () => {
+    const start = performance.now();
+    const seen = await compare({ device, isa, weights, kv }, folder, Number(flags.schedules), Number(flags.requests));
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    console.log(`${isa} ${weights}: ${flags.schedules} schedules, ${JSON.stringify(seen)}, ${seconds} s`);
+    assert.ok(seen.tokens > 0);
+    assert.ok(seen.cached > 0 || LONGEST_PROMPT < 200, 'no prefix was copied');
+    results.push({ device, isa, weights, kv, schedules: Number(flags.schedules), requests: Number(flags.requests), ...seen });
+  });
 }
 
 law.run();
