@@ -72,18 +72,18 @@ def continuous(manager, requests):
     return {"ms": 1000 * (time.perf_counter() - begin), "ttftMs": [], "outputTokens": output_tokens}
 
 
-def start_manager(transformers, model, concurrency, context):
-    """As many requests at a time as the other contenders have, and memory for so many: others need the rest of it."""
-    batching = transformers.ContinuousBatchingConfig(
+def batching(transformers, model, concurrency, context):
+    """Its manager, warmed up: as many requests at a time as other contenders have, and memory for no more of them. No
+    prefix is shared, as rounds repeat their prompts."""
+    sizes = transformers.ContinuousBatchingConfig(
         block_size=BLOCK_TOKENS,
         num_blocks=concurrency * (-(-context // BLOCK_TOKENS) + 1),
         max_batch_tokens=concurrency + STEP_PROMPT_TOKENS,
         max_requests_per_batch=concurrency,
+        allow_block_sharing=False,
     )
-    generation = transformers.GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
-    manager = model.init_continuous_batching(generation_config=generation, continuous_batching_config=batching)
-    manager.start()
-    return manager
+    greedy = transformers.GenerationConfig(do_sample=False, eos_token_id=-1, pad_token_id=0)
+    return model.continuous_batching_context_manager(greedy, continuous_batching_config=sizes)
 
 
 def main():
@@ -94,31 +94,25 @@ def main():
     import torch
     import transformers
 
-    mode = setting["mode"]
-    attention = {"attn_implementation": "paged|sdpa"} if mode == "continuous" else {}
-    model = transformers.AutoModelForCausalLM.from_pretrained(setting["model"], dtype=torch.bfloat16, **attention)
+    concurrency = setting["concurrency"]
+    model = transformers.AutoModelForCausalLM.from_pretrained(setting["model"], dtype=torch.bfloat16)
     model = model.to(setting["device"]).eval()
-    if mode == "generate":
-
-        def play(requests):
-            return generate(torch, model, setting["concurrency"], requests)
-
-    else:
-        manager = start_manager(transformers, model, setting["concurrency"], setting["context"])
-
-        def play(requests):
-            return continuous(manager, requests)
 
     def answer(value):
         answers.write(json.dumps(value) + "\n")
         answers.flush()
 
-    play(setting["warmUp"])
-    answer({"version": f"{transformers.__version__}, torch {torch.__version__}"})
-    for _ in lines:
-        answer(play(setting["requests"]))
-    if mode == "continuous":
-        manager.stop(block=True)
+    def serve(play):
+        play(setting["warmUp"])
+        answer({"version": f"{transformers.__version__}, torch {torch.__version__}"})
+        for _ in lines:
+            answer(play(setting["requests"]))
+
+    if setting["mode"] == "generate":
+        serve(lambda requests: generate(torch, model, concurrency, requests))
+    else:
+        with batching(transformers, model, concurrency, setting["context"]) as manager:
+            serve(lambda requests: continuous(manager, requests))
 
 
 if __name__ == "__main__":
