@@ -78,9 +78,7 @@ template <int kRows>
 static inline void multiply_int8(const MatmulTask& task, const std::byte* x, int block_rows, float* out,
                                  const float* x_scales, int first) {
   I16 sums[kRows][kVectors];
-#pragma GCC unroll 8
   for (int m = 0; m < kRows; m++) {
-#pragma GCC unroll 2
     for (int v = 0; v < kVectors; v++) sums[m][v] = zero_int32();
   }
   const std::byte* w = task.w + first * kTileBytes;

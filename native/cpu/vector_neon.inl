@@ -1,6 +1,6 @@
 // Sixteen float lanes on NEON, as four quarters. Included inside a namespace and a target region by neon.cpp;
-// vector_avx2.inl and vector_x86.inl have the same names and the same results, bit for bit; vector_avx512.inl says what
-// they mean.
+// vector_avx2.inl and vector_x86.inl have the same names and, but for the sign of a NaN, the same results, bit for bit;
+// vector_avx512.inl and vector_x86.inl say what they mean.
 
 struct F16 {
   float32x4_t v[4];
@@ -195,8 +195,9 @@ LANE_OP void keep(F16 a) { asm volatile("" ::"w"(a.v[0]), "w"(a.v[1]), "w"(a.v[2
 // Registers: 4 rows x 1 vector (four registers) of sums, weights and one broadcast, of 32.
 constexpr int kRowsAtOnce = 4;
 constexpr int kVectors = 1;
-constexpr int kPrefetchBytes = 2048;
+constexpr int kPrefetchBytes = 2048;  // as on AVX2; not timed
 
+// 16 registers of sums each.
 constexpr int kScoreLanes = 1;
 constexpr int kValueLanes = 2;
 constexpr int kValueVectors = 2;
