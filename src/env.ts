@@ -45,7 +45,8 @@ export function readEnv(variables: Variables = process.env): Env {
       return integer(variables, 'BATON_THREADS', 1, 256);
     },
     get isa() {
-      return choice(variables, 'BATON_ISA', /^(auto|amx|avx512|avx2|scalar)$/, 'auto, amx, avx512, avx2 or scalar');
+      const isas = 'auto, amx, avx512, avx2, neon or scalar';
+      return choice(variables, 'BATON_ISA', /^(auto|amx|avx512|avx2|neon|scalar)$/, isas);
     },
     get noGraph() {
       return flag(variables, 'BATON_NO_GRAPH');

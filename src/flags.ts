@@ -43,7 +43,7 @@ export const LOAD_FLAGS = {
   threads: { type: 'number', value: 'N', help: 'threads; 0: as many as there are free cores' },
   policy: { type: 'text', value: 'NAME', help: POLICIES.join(', ') },
   admission: { type: 'text', value: 'NAME', help: 'optimistic or reserve' },
-  isa: { type: 'text', value: 'NAME', help: 'auto, amx, avx512, avx2 or scalar' },
+  isa: { type: 'text', value: 'NAME', help: 'auto, amx, avx512, avx2, neon or scalar' },
 } as const satisfies Flags;
 
 /** Request options, likewise. */

@@ -103,7 +103,7 @@ export interface StepResult {
 /** What a loaded model is, as far as the loop and the text need to know. */
 export interface NativeModel {
   readonly device: string; // 'cpu', 'cuda:0', …
-  readonly isa: string; // 'amx' | 'avx512' | 'avx2' | 'scalar' on the CPU, the capability on a GPU: 'sm_90'
+  readonly isa: string; // 'amx' | 'avx512' | 'avx2' | 'neon' | 'scalar' on the CPU, the capability on a GPU: 'sm_90'
   readonly threads: number;
   readonly weights: string; // 'f32' | 'bf16' | 'int8'
   readonly kv: string; // 'f32' | 'bf16'
@@ -165,7 +165,7 @@ export interface NativeLoad {
   readonly files: readonly string[];
   readonly tensors: readonly TensorEntry[];
   readonly device: string; // 'cpu' | 'cuda' | 'cuda:N'; in a build against the emulator 'cuda-emu' for 'cuda'
-  readonly isa: string; // of the CPU: 'auto' | 'amx' | 'avx512' | 'avx2' | 'scalar'
+  readonly isa: string; // of the CPU: 'auto' | 'amx' | 'avx512' | 'avx2' | 'neon' | 'scalar'
   readonly threads: number; // of the CPU; 0: as many as there are free cores
   readonly graphs: boolean; // of a GPU: replay recorded decode steps
   readonly checkLaunches: boolean; // of a GPU: wait after every launch, so that an error names its operation

@@ -6,7 +6,7 @@ export const WEIGHTS = ['auto', 'f32', 'bf16', 'int8'] as const;
 export const KV = ['auto', 'f32', 'bf16'] as const;
 export const POLICIES = ['relay', 'baton-pd', 'baton', 'orca', 'static'] as const;
 export const ADMISSIONS = ['optimistic', 'reserve'] as const;
-export const ISAS = ['auto', 'amx', 'avx512', 'avx2', 'scalar'] as const;
+export const ISAS = ['auto', 'amx', 'avx512', 'avx2', 'neon', 'scalar'] as const;
 
 const MOST_ROWS = 1024;
 const MOST_THREADS = 1024;

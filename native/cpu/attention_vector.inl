@@ -1,7 +1,7 @@
-// Attention in sixteen float lanes, for AVX2 and AVX-512. Keys and values are taken in tiles of 32 positions, as rows
-// of floats (bf16 ones are widened once per tile for all lanes). Every score is one chain of products over head_dim, 16
-// at a time, and a fixed tree of sums; every output value is one chain over positions. So neither the number of lanes
-// in a block nor which loop below takes them changes a bit.
+// Attention in sixteen float lanes. Keys and values are taken in tiles of 32 positions, as rows of floats (bf16 ones
+// are widened once per tile for all lanes). Every score is one chain of products over head_dim, 16 at a time, and a
+// fixed tree of sums; every output value is one chain over positions. So neither the number of lanes in a block nor
+// which loop below takes them changes a bit.
 
 constexpr int kTileKeys = 32;
 
@@ -36,14 +36,6 @@ LANE_OP FloatRows value_rows(const AttentionTask& task, int position, int count,
   return {memory, task.width};
 }
 
-// The sums of four vectors, each in this order: lanes i and i + 8, neighbours, neighbours of those, halves.
-LANE_OP __m128 four_sums(const F16* a) {
-  __m256 eight[4];
-  for (int i = 0; i < 4; i++) eight[i] = _mm256_add_ps(low_half(a[i]), high_half(a[i]));
-  const __m256 two = _mm256_hadd_ps(_mm256_hadd_ps(eight[0], eight[1]), _mm256_hadd_ps(eight[2], eight[3]));
-  return _mm_add_ps(_mm256_castps256_ps128(two), _mm256_extractf128_ps(two, 1));
-}
-
 // Scores of some lanes against a tile. Beyond `count` keys, up to the next multiple of four, they mean nothing.
 template <int kCount>
 static inline void tile_scores(const float* q, int width, FloatRows keys, int count, float* scores) {
@@ -62,7 +54,7 @@ static inline void tile_scores(const float* q, int width, FloatRows keys, int co
         for (int j = 0; j < 4; j++) products[lane][j] = fma(x, k[j], products[lane][j]);
       }
     }
-    for (int lane = 0; lane < kCount; lane++) _mm_storeu_ps(scores + lane * kSplit + key, four_sums(products[lane]));
+    for (int lane = 0; lane < kCount; lane++) store_four_sums(scores + lane * kSplit + key, products[lane]);
   }
 }
 

@@ -17,6 +17,8 @@ namespace {
 // Each block of these needs the ones before it.
 #include "cpu/vector_avx2.inl"
 
+#include "cpu/vector_x86.inl"
+
 #include "cpu/vector.inl"
 
 #include "cpu/attention_vector.inl"

@@ -19,6 +19,8 @@ namespace {
 // Each block of these needs the ones before it.
 #include "cpu/vector_avx512.inl"
 
+#include "cpu/vector_x86.inl"
+
 #include "cpu/vector.inl"
 
 #include "cpu/attention_vector.inl"

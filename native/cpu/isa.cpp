@@ -12,6 +12,8 @@
 
 #if defined(__x86_64__)
 #include <sys/syscall.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 #include "core/error.h"
@@ -26,6 +28,17 @@ bool permit_tiles() {
   constexpr long kRequestPermission = 0x1023;
   constexpr long kTileData = 18;
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
+
+#if defined(__aarch64__)
+// Every processor of Apple's has them.
+bool has_dot_products() {
+#if defined(__APPLE__)
+  return true;
+#else
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#endif
 }
 #endif
 
@@ -85,6 +98,8 @@ const char* name(Isa isa) {
       return "avx512";
     case Isa::avx2:
       return "avx2";
+    case Isa::neon:
+      return "neon";
     case Isa::scalar:
       break;
   }
@@ -104,6 +119,8 @@ std::vector<Isa> usable_isas() {
   if (amx) isas.push_back(Isa::amx);
   if (avx512) isas.push_back(Isa::avx512);
   if (avx2) isas.push_back(Isa::avx2);
+#elif defined(__aarch64__)
+  if (has_dot_products()) isas.push_back(Isa::neon);
 #endif
   isas.push_back(Isa::scalar);
   return isas;
@@ -112,13 +129,13 @@ std::vector<Isa> usable_isas() {
 Isa parse_isa(const std::string& text) {
   const std::vector<Isa> usable = usable_isas();
   if (text == "auto") return usable.front();
-  for (const Isa isa : {Isa::amx, Isa::avx512, Isa::avx2, Isa::scalar}) {
+  for (const Isa isa : {Isa::amx, Isa::avx512, Isa::avx2, Isa::neon, Isa::scalar}) {
     if (text != name(isa)) continue;
     REQUIRE(std::find(usable.begin(), usable.end(), isa) != usable.end(), "DEVICE_UNAVAILABLE",
             "isa: this processor has no " + text + "; the best it has is " + name(usable.front()));
     return isa;
   }
-  throw Error("INVALID_OPTION", "isa: expected auto, amx, avx512, avx2 or scalar, got " + text);
+  throw Error("INVALID_OPTION", "isa: expected auto, amx, avx512, avx2, neon or scalar, got " + text);
 }
 
 CpuDevice cpu_device() {

@@ -6,8 +6,9 @@
 
 namespace baton::cpu {
 
-// Instruction sets a step can run on, each with the ones before it as fallback. `scalar` is plain loops, everywhere.
-enum class Isa { scalar, avx2, avx512, amx };
+// Instruction sets a step can run on; where a processor has several, each has the ones before it as fallback. `scalar`
+// is plain loops, everywhere. `neon` is that of arm64 with the dot products of int8 (ASIMDDP).
+enum class Isa { scalar, neon, avx2, avx512, amx };
 
 const char* name(Isa isa);
 std::vector<Isa> usable_isas();  // best first; ends with scalar

@@ -8,7 +8,7 @@
 namespace baton::cpu {
 
 // Weights are packed in tiles of 1 KiB: 16 outputs by 64 bytes of k. Row r of a tile holds, for each of its outputs,
-// the k-group r: one f32, two bf16 or four int8 (AMX's VNNI layout; AVX-512 and AVX2 read it as vectors of 16 outputs).
+// the k-group r: one f32, two bf16 or four int8 (AMX's VNNI layout; the others read it as vectors of 16 outputs).
 // A panel is 32 outputs: pairs of tiles, one pair per 64 bytes of k, front to back. Outputs and k are filled up with
 // zeros.
 constexpr int32_t kPanel = 32;

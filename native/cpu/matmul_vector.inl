@@ -1,4 +1,4 @@
-// Matrix products on AVX2 and AVX-512: weights as vectors of 16 outputs, activations broadcast. bf16 weights meet
+// Matrix products in sixteen lanes: weights as vectors of 16 outputs, activations broadcast. bf16 weights meet
 // activations rounded to bf16 and kept as floats, so that the broadcast is part of the multiply-add; int8 is exact.
 
 // Writes (or adds) the sums of one row and 16 outputs of which `columns` exist.
@@ -58,10 +58,17 @@ static inline void multiply_floats(const MatmulTask& task, const std::byte* x, i
       }
     }
   }
+  // A loop that is not unrolled takes an array from memory, where g++ for arm64 would keep it through the loop above.
+  F16 done[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; m++) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; v++) done[m][v] = sums[m][v];
+  }
   for (int m = 0; m < kRows; m++) {
     for (int v = 0; v < kVectors; v++) {
       const int o = (first + v) * 16;
-      finish(sums[m][v], out + m * task.out_stride + o, task.columns - o, task.bias ? task.bias + o : nullptr,
+      finish(done[m][v], out + m * task.out_stride + o, task.columns - o, task.bias ? task.bias + o : nullptr,
              task.add);
     }
   }

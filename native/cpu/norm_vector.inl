@@ -1,4 +1,4 @@
-// Row-wise operations on AVX2 and AVX-512.
+// Row-wise operations in sixteen float lanes.
 
 static void rms_norm(float* out, const float* x, const float* weight, int32_t width, float eps) {
   const int whole = width / 16 * 16;

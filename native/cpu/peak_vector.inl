@@ -1,4 +1,4 @@
-// Multiply-adds of registers on AVX2 and AVX-512, as many sums at a time as the products keep.
+// Multiply-adds of registers, as many sums at a time as the products keep.
 
 static int64_t peak_floats(int64_t rounds) {
   constexpr int kSums = kRowsAtOnce * kVectors;

@@ -21,21 +21,13 @@ static void exps(float* out, const float* x, int32_t count, float largest, float
 }
 
 static double sum_exps(const float* x, int32_t count, float largest, float scale) {
-  __m256d sums[4] = {_mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd(), _mm256_setzero_pd()};
+  D16 sums = zero_double();
   for (int i = 0; i < count; i += 16) {
     const int lanes = std::min(count - i, 16);
     const F16 all = scaled_exp(load_first(x + i, lanes, zero()), set1(largest), set1(scale));
-    const F16 value = select_first(lanes, all, zero());
-    const __m256 low = low_half(value);
-    const __m256 high = high_half(value);
-    sums[0] = _mm256_add_pd(sums[0], _mm256_cvtps_pd(_mm256_castps256_ps128(low)));
-    sums[1] = _mm256_add_pd(sums[1], _mm256_cvtps_pd(_mm256_extractf128_ps(low, 1)));
-    sums[2] = _mm256_add_pd(sums[2], _mm256_cvtps_pd(_mm256_castps256_ps128(high)));
-    sums[3] = _mm256_add_pd(sums[3], _mm256_cvtps_pd(_mm256_extractf128_ps(high, 1)));
+    sums = add(sums, select_first(lanes, all, zero()));
   }
-  alignas(32) double four[4];
-  _mm256_store_pd(four, _mm256_add_pd(_mm256_add_pd(sums[0], sums[1]), _mm256_add_pd(sums[2], sums[3])));
-  return four[0] + four[1] + (four[2] + four[3]);
+  return sum(sums);
 }
 
 static SampleKernels sample_kernels() { return {block_maxima, exps, sum_exps}; }

@@ -163,6 +163,9 @@ const Kernels& kernels(Isa isa) {
       return avx512_kernels();
     case Isa::avx2:
       return avx2_kernels();
+#elif defined(__aarch64__)
+    case Isa::neon:
+      return neon_kernels();
 #endif
     default:
       return scalar_kernels();

@@ -21,7 +21,7 @@ using namespace baton::ops;
 
 constexpr const char* kUsage =
     "usage: ops list | test | bench [options]\n"
-    "  --device NAME      cpu, cpu:scalar|avx2|avx512|amx, cuda, cuda:N, cuda-emu, cuda-emu:8.0 (default cpu)\n"
+    "  --device NAME      cpu, cpu:scalar|neon|avx2|avx512|amx, cuda, cuda:N, cuda-emu, cuda-emu:8.0 (default cpu)\n"
     "  --op PATTERN       ops whose name is PATTERN; * stands for anything\n"
     "  --case PATTERN     cases whose name is PATTERN; may be given more than once\n"
     "  --quick            small shapes only, as on cuda-emu\n"

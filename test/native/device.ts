@@ -218,6 +218,8 @@ device('closes twice as once, and is closed for everything else', async () => {
 device('refuses options that mean nothing', async () => {
   await refuses('INVALID_ARGUMENT', /slots/, () => new Device({ ...OPTIONS, slots: 65 }));
   await refuses('INVALID_OPTION', /isa/, () => new Device({ ...OPTIONS, isa: 'mmx' }));
+  const foreign = process.arch === 'arm64' ? 'avx2' : 'neon';
+  await refuses('DEVICE_UNAVAILABLE', /isa/, () => new Device({ ...OPTIONS, isa: foreign }));
   await refuses('MODEL_UNSUPPORTED', /headDim/, () => new Device({ config: { headDim: 5 } }));
 });
 
