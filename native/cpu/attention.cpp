@@ -115,8 +115,9 @@ void AttentionScratch::attention(const KvCache& cache, const AttentionKernels& k
   int64_t work = 0;  // positions of all blocks
   for (int32_t token = 0, i = 0; i < int32_t(runs.size()); token += runs[size_t(i)].count, i++) {
     const Run& run = runs[size_t(i)];
-    for (int32_t lane = 0; lane < run.count * group; lane += kLanes) {
-      for (int32_t kv_head = 0; kv_head < shape.kv_heads; kv_head++) {
+    // One KV head after another: its keys and values stay in the second-level cache from block to block.
+    for (int32_t kv_head = 0; kv_head < shape.kv_heads; kv_head++) {
+      for (int32_t lane = 0; lane < run.count * group; lane += kLanes) {
         const int32_t lanes = std::min(kLanes, run.count * group - lane);
         const int32_t end = run.position + (lane + lanes - 1) / group + 1;
         blocks_.push_back({i, token, lane, lanes, end, kv_head, -1});
