@@ -50,6 +50,7 @@ CpuBackend::CpuBackend(const BackendOptions& options, const CpuOptions& cpu)
              kernels_.attention.append_bf16),
       sampler_(options.rows, options.config.vocabulary, kernels_.sample),
       rope_table_(size_t(options.context) * size_t(options.config.head_dim)),
+      sums_(memory_.take(size_t(pool_.size()) * kSumsBytes, "activations")),
       row_scratch_(size_t(pool_.size())) {
   fill_rope_table(options.config, rope_table_.data(), options.context);
   for (std::vector<int32_t>* list : {&tokens_, &positions_, &slots_}) list->reserve(size_t(options.step_tokens));
@@ -151,6 +152,13 @@ void CpuBackend::convert(Operand& out, Rows x) {
 }
 
 void CpuBackend::matmul_swiglu(Operand& out, const Operand& x, const Matrix& gate_up) {
+  auto& packed = static_cast<PackedOperand&>(out);
+  if (packed.kernels.packs_gated) {
+    packed.prepare(x.count);
+    multiply(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(gate_up), nullptr, 0,
+             nullptr, false, sums_, &packed);
+    return;
+  }
   const Rows activated = {scratch_, x.count, out.width};
   matmul(activated, x, gate_up, nullptr);
   convert(out, activated);
@@ -158,12 +166,12 @@ void CpuBackend::matmul_swiglu(Operand& out, const Operand& x, const Matrix& gat
 
 void CpuBackend::matmul(Rows out, const Operand& x, const Matrix& w, const Vector* bias) {
   multiply(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(w), row_of(out, 0), out.width,
-           values_of(bias), false);
+           values_of(bias), false, sums_);
 }
 
 void CpuBackend::matmul_add(Rows out, const Operand& x, const Matrix& w) {
   multiply(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(w), row_of(out, 0), out.width,
-           nullptr, true);
+           nullptr, true, sums_);
 }
 
 void CpuBackend::kv_append(Rows qkv, int32_t layer, const Vector* q_norm, const Vector* k_norm) {

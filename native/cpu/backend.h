@@ -65,6 +65,7 @@ class CpuBackend final : public Backend {
   AttentionScratch attention_scratch_;
   std::vector<float> rope_table_;  // [context, head_dim] see fill_rope_table
   MemoryPool memory_;              // weights and activations
+  std::byte* sums_;                // [threads, kSumsBytes] of products
   float* scratch_ = nullptr;       // what becomes an operand; as large as the largest of them
   size_t scratch_floats_ = 0;
   std::vector<std::vector<float>> row_scratch_;  // [threads][widest operand so far]

@@ -27,25 +27,50 @@ enum class Activation { f32, bf16, int8 };
 
 constexpr int32_t bytes_of(Activation type) { return type == Activation::f32 ? 4 : type == Activation::bf16 ? 2 : 1; }
 
-// One panel times some rows: out[row, o] (+)= sum_k x[row, k] w[o, k] + bias[o], for `columns` of the panel's 32
-// outputs. Whatever the number of rows, each sum runs over k in the same order.
+// Some panels times some rows: out[row, o] (+)= sum_k x[row, k] w[o, k] + bias[o], for `columns` of the panels'
+// outputs, 32 each. Whatever the number of rows, each sum runs over k in the same order.
 //
-// Gated: out[row, i] = silu(g) u, silu(g) = g / (1 + e^-g), where g and u are the sums of the panel's outputs i and 16
-// + i; `columns` counts i, bias is null and add false.
+// Gated: out[row, i] = silu(g) u, silu(g) = g / (1 + e^-g), where g and u are the sums of a panel's outputs i and 16
+// + i; `columns` counts i, bias is null and add false. ProductKernels::packs_gated: to an operand, as `pack` would.
 struct MatmulTask {
   const std::byte* x;  // first block; blocks follow each other
   int32_t rows;
   const float* x_scales;  // [rows], int8 only
   const std::byte* w;
-  const float* w_scales;  // [32], int8 only
-  const int32_t* w_sums;  // [32] sums over k, int8 only: what an unsigned x, shifted by 128, adds too much
+  int32_t panels;
+  const float* w_scales;  // [panels * 32], int8 only
+  const int32_t* w_sums;  // [panels * 32] sums over k, int8 only: what an unsigned x, shifted by 128, adds too much
   int32_t tiles;          // along k
-  float* out;             // [rows, out_stride], at the panel's first output
+  float* out;             // [rows, out_stride], at the first panel's first output; or see packs_gated
   int64_t out_stride;
   int32_t columns;
   const float* bias;  // [columns] or null
   bool add;           // to what is in out
+  std::byte* packed;  // first block of an operand of packed_tiles tiles along its k, where packs_gated
+  int32_t packed_tiles;
+  int32_t packed_column;  // of the first panel's first output
+  std::byte* sums;        // kSumsBytes that are free until the end, where ProductKernels::cuts_k
 };
+
+// Sums that a thread may leave behind while it is elsewhere along k: half of a second-level cache with the activations.
+constexpr int64_t kSumsBytes = int64_t(768) << 10;
+
+// `product` of one panel, which gives kOutputs columns, for each of a task's.
+template <void product(const MatmulTask&), int32_t kOutputs>
+void each_panel(const MatmulTask& task) {
+  MatmulTask one = task;
+  one.panels = 1;
+  for (int32_t panel = 0; panel < task.panels; panel++) {
+    one.columns = task.columns - panel * kOutputs;
+    if (one.columns > kOutputs) one.columns = kOutputs;
+    product(one);
+    one.w += int64_t(task.tiles) * 2 * kTileBytes;
+    one.out += kOutputs;
+    if (task.w_scales != nullptr) one.w_scales += kPanel;
+    if (task.w_sums != nullptr) one.w_sums += kPanel;
+    if (task.bias != nullptr) one.bias += kOutputs;
+  }
+}
 
 // How one instruction set multiplies by weights of one type.
 struct ProductKernels {
@@ -55,6 +80,10 @@ struct ProductKernels {
   void (*pack)(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float* scale);
   void (*product)(const MatmulTask&);
   void (*gated)(const MatmulTask&);
+  // The kernel goes along k in stretches, with all rows: rows need not fit a cache with all of their values.
+  bool cuts_k = false;
+  // What is gated needs no packing: the kernel writes it to an operand of the same type itself.
+  bool packs_gated = false;
 };
 
 struct MatmulKernels {

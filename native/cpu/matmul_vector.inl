@@ -157,6 +157,11 @@ static void gated(const MatmulTask& task) {
 }
 
 template <WeightType kType>
+constexpr auto product_panels = each_panel<product<kType>, kPanel>;
+template <WeightType kType>
+constexpr auto gated_panels = each_panel<gated<kType>, kTileOutputs>;
+
+template <WeightType kType>
 static void pack_floats(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float*) {
   constexpr int kValues = k_per_tile(kType);
   float* to = reinterpret_cast<float*>(block) + row * kValues;
@@ -201,8 +206,9 @@ static void pack_int8(std::byte* block, int32_t rows, int32_t row, const float* 
 
 [[maybe_unused]] static MatmulKernels matmul_kernels() {
   return {
-      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>, gated<WeightType::f32>},
-      {Activation::f32, pack_floats<WeightType::bf16>, product<WeightType::bf16>, gated<WeightType::bf16>},
-      {Activation::int8, pack_int8, product<WeightType::int8>, gated<WeightType::int8>},
+      {Activation::f32, pack_floats<WeightType::f32>, product_panels<WeightType::f32>, gated_panels<WeightType::f32>},
+      {Activation::f32, pack_floats<WeightType::bf16>, product_panels<WeightType::bf16>,
+       gated_panels<WeightType::bf16>},
+      {Activation::int8, pack_int8, product_panels<WeightType::int8>, gated_panels<WeightType::int8>},
   };
 }

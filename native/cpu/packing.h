@@ -47,12 +47,15 @@ struct PackedOperand final : Operand {
   std::byte* block(int32_t row) const { return data + int64_t(row) * row_bytes() * tiles; }
 
   void pack(int32_t row, const float* x);
+  // Makes room for so many rows of a kernel that packs_gated: zeros where it does not write, past an odd half of a
+  // tile.
+  void prepare(int32_t rows);
   void unpack(int32_t row, float* x) const;  // what the products see
 };
 
 // out (+)= x w^T + bias, shared out over the pool in panels; of a gated matrix, silu(x gate^T) * (x up^T) (no bias, no
-// add).
+// add), to `packed` instead where the kernels pack it themselves. sums: kSumsBytes per thread, free until the end.
 void multiply(ThreadPool& pool, const PackedOperand& x, const PackedMatrix& w, float* out, int64_t out_stride,
-              const float* bias, bool add);
+              const float* bias, bool add, std::byte* sums, PackedOperand* packed = nullptr);
 
 }  // namespace baton::cpu

@@ -94,6 +94,11 @@ void gated(const MatmulTask& task) {
 }
 
 template <WeightType kType>
+constexpr auto product_panels = each_panel<product<kType>, kPanel>;
+template <WeightType kType>
+constexpr auto gated_panels = each_panel<gated<kType>, kTileOutputs>;
+
+template <WeightType kType>
 void pack_floats(std::byte* block, int32_t rows, int32_t row, const float* x, int32_t width, float*) {
   constexpr int32_t kValues = k_per_tile(kType);
   for (int32_t k = 0; k < (width + kValues - 1) / kValues * kValues; k++) {
@@ -122,9 +127,10 @@ void pack_int8(std::byte* block, int32_t rows, int32_t row, const float* x, int3
 
 MatmulKernels scalar_matmul_kernels() {
   return {
-      {Activation::f32, pack_floats<WeightType::f32>, product<WeightType::f32>, gated<WeightType::f32>},
-      {Activation::f32, pack_floats<WeightType::bf16>, product<WeightType::bf16>, gated<WeightType::bf16>},
-      {Activation::int8, pack_int8, product<WeightType::int8>, gated<WeightType::int8>},
+      {Activation::f32, pack_floats<WeightType::f32>, product_panels<WeightType::f32>, gated_panels<WeightType::f32>},
+      {Activation::f32, pack_floats<WeightType::bf16>, product_panels<WeightType::bf16>,
+       gated_panels<WeightType::bf16>},
+      {Activation::int8, pack_int8, product_panels<WeightType::int8>, gated_panels<WeightType::int8>},
   };
 }
 

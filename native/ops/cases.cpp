@@ -163,7 +163,7 @@ std::vector<Case> product_cases(Product product) {
                      .operations = 2.0 * tokens * rows * inputs});
   };
   // Around every border: vectors and tiles of 8, 16, 32, 64 and 128 outputs, as many tokens, 16 to 256 bytes of inputs;
-  // one product is longer than any pipeline.
+  // one product is longer than any pipeline, one is cut along k and ends in part of a pair of blocks.
   for (const WeightType type : kTypes) {
     for (const auto& [tokens, outputs, inputs] : {std::tuple{0, 40, 64},
                                                   {1, 1, 1},
@@ -174,7 +174,8 @@ std::vector<Case> product_cases(Product product) {
                                                   {8, 72, 2100},
                                                   {33, 48, 96},
                                                   {65, 129, 256},
-                                                  {150, 80, 130}}) {
+                                                  {150, 80, 130},
+                                                  {70, 100, 1500}}) {
       add(sized(outputs, inputs, type, tokens), Use::quick, tokens, outputs, inputs, type);
     }
   }

@@ -139,13 +139,20 @@ uint64_t test_matmul_swiglu(const Device& device, const Case& one, uint64_t seed
   const auto x = trial.random.normals(size_t(one.tokens) * size_t(one.inputs), 1.5f);
   const auto operand = trial.operand(x, one.tokens, one.inputs);
   const Product product(trial.read(*operand), w, one.inputs);
+  const Weights next = trial.weights(1, one.outputs);
 
   const auto activate = [&](std::span<const float> rows) {
     const int32_t count = int32_t(rows.size()) / one.inputs;
     const auto some = trial.operand(rows, count, one.inputs);
-    const auto out = trial.operand(std::max(count, 1), one.outputs, one.type);
+    // Of more rows before, which were no numbers and lay elsewhere.
+    const auto out = trial.operand(count + 1, one.outputs, one.type);
     trial.on().matmul_swiglu(*out, *some, *w.matrix);
     require(out->count == count, "the operand does not count its rows");
+    const Rows behind = trial.rows(count, 1);
+    trial.on().matmul(behind, *out, *next.matrix, nullptr);
+    for (const float value : trial.read(behind)) {
+      require(std::isfinite(value), "what the operand held before reaches the product behind it");
+    }
     return trial.read(*out);
   };
   const auto out = activate(x);
