@@ -153,10 +153,10 @@ void CpuBackend::convert(Operand& out, Rows x) {
 
 void CpuBackend::matmul_swiglu(Operand& out, const Operand& x, const Matrix& gate_up) {
   auto& packed = static_cast<PackedOperand&>(out);
-  if (packed.kernels.packs_gated) {
+  const auto& w = static_cast<const PackedMatrix&>(gate_up);
+  if (packed.kernels.packs_gated && packed.type == w.type) {
     packed.prepare(x.count);
-    multiply(pool_, static_cast<const PackedOperand&>(x), static_cast<const PackedMatrix&>(gate_up), nullptr, 0,
-             nullptr, false, sums_, &packed);
+    multiply(pool_, static_cast<const PackedOperand&>(x), w, nullptr, 0, nullptr, false, sums_, &packed);
     return;
   }
   const Rows activated = {scratch_, x.count, out.width};

@@ -31,7 +31,7 @@ constexpr int32_t bytes_of(Activation type) { return type == Activation::f32 ? 4
 // outputs, 32 each. Whatever the number of rows, each sum runs over k in the same order.
 //
 // Gated: out[row, i] = silu(g) u, silu(g) = g / (1 + e^-g), where g and u are the sums of a panel's outputs i and 16
-// + i; `columns` counts i, bias is null and add false. ProductKernels::packs_gated: to an operand, as `pack` would.
+// + i; `columns` counts i, bias is null and add false.
 struct MatmulTask {
   const std::byte* x;  // first block; blocks follow each other
   int32_t rows;
@@ -41,13 +41,13 @@ struct MatmulTask {
   const float* w_scales;  // [panels * 32], int8 only
   const int32_t* w_sums;  // [panels * 32] sums over k, int8 only: what an unsigned x, shifted by 128, adds too much
   int32_t tiles;          // along k
-  float* out;             // [rows, out_stride], at the first panel's first output; or see packs_gated
+  float* out;             // [rows, out_stride], at the first panel's first output; unless packed
   int64_t out_stride;
   int32_t columns;
-  const float* bias;  // [columns] or null
-  bool add;           // to what is in out
-  std::byte* packed;  // first block of an operand of packed_tiles tiles along its k, where packs_gated
-  int32_t packed_tiles;
+  const float* bias;      // [columns] or null
+  bool add;               // to what is in out
+  std::byte* packed;      // or null; what is gated, as `pack` would: the first block of an operand. See packs_gated
+  int32_t packed_tiles;   // along k of that operand
   int32_t packed_column;  // of the first panel's first output
   std::byte* sums;        // kSumsBytes that are free until the end, where ProductKernels::cuts_k
 };
@@ -82,7 +82,7 @@ struct ProductKernels {
   void (*gated)(const MatmulTask&);
   // The kernel goes along k in stretches, with all rows: rows need not fit a cache with all of their values.
   bool cuts_k = false;
-  // What is gated needs no packing: the kernel writes it to an operand of the same type itself.
+  // `gated` writes to an operand of the weights' type itself, where one is given.
   bool packs_gated = false;
 };
 

@@ -240,8 +240,10 @@ static void tile_product(const MatmulTask& task) {
     return kGated ? gated_panels<WeightType::int8>(task) : product_panels<WeightType::int8>(task);
   }
   if (kGated) {
-    constexpr Finish kHow = kType == WeightType::bf16 ? Finish::pack_gated : Finish::gate;
-    return multiply_panels<kType, true, kHow>(task);
+    if constexpr (kType == WeightType::bf16) {
+      if (task.packed != nullptr) return multiply_panels<kType, true, Finish::pack_gated>(task);
+    }
+    return multiply_panels<kType, true, Finish::gate>(task);
   }
   if (task.bias != nullptr) return multiply_panels<kType, false, Finish::bias>(task);
   if (task.add) return multiply_panels<kType, false, Finish::add>(task);
