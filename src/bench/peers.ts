@@ -54,7 +54,7 @@ export const peers = bench({
   about: `Tokens/s of this package, node-llama-cpp as documented (evaluate) and as its API is best used for batches (best), and on a
 GPU transformers (generate, continuous). Requests have prompts around 128 tokens and outputs around 64, greedy, and are
 there all at once. Each contender first tries its thread counts and number formats on short requests and keeps what is
-quickest; then they take turns. The default takes 15 minutes on two cores; Qwen2.5-0.5B takes four times as long.
+quickest; then they take turns. The default takes a quarter of an hour on two cores; Qwen2.5-0.5B takes twice as long.
 
 node-llama-cpp is no dependency: cd bench/peers && npm install, or name another folder with --from.`,
   flags: FLAGS,
