@@ -168,10 +168,10 @@ std::vector<float> read_vectors(const uint16_t* x, const Layout& layout, bool co
   return values;
 }
 
-// By value: of a queued product's accesses only those to the matrices are seen by the race check.
-void multiply(Problem problem, void* workspace, float alpha, const uint16_t* a, const uint16_t* b, float beta,
+// Of what a queued product touches, the race check is told of the matrices and the workspace, and of nothing else: its
+// own variables may lie where the host's did.
+void multiply(const Problem& problem, void* workspace, float alpha, const uint16_t* a, const uint16_t* b, float beta,
               const float* c, float* d) {
-  show_accesses();
   std::memset(workspace, 0xff, kWorkspaceBytes);
   const auto left = read_vectors(a, problem.a, problem.description.transpose_first == kTranspose);
   const auto right = read_vectors(b, problem.b, problem.description.transpose_second == kNoTranspose);
@@ -186,6 +186,14 @@ void multiply(Problem problem, void* workspace, float alpha, const uint16_t* a, 
       d[column * size_t(problem.d.stride) + row] = float(sum);
     }
   }
+  const size_t a_bytes = problem.a.bytes(), b_bytes = problem.b.bytes(), d_bytes = problem.d.bytes();
+  const size_t c_bytes = beta != 0 ? problem.c.bytes() : 0;
+  show_accesses();
+  note_write(workspace, kWorkspaceBytes);
+  note_read(a, a_bytes);
+  note_read(b, b_bytes);
+  note_read(c, c_bytes);
+  note_write(d, d_bytes);
   hide_accesses();
 }
 
