@@ -18,10 +18,12 @@ export class PrefilledPool {
     return count;
   }
 
-  /** Those of them that need no more than a row. */
+  /** Those of them that need no more than a row: not those for whom a step on its way still draws a token. */
   get ready(): number {
     let count = 0;
-    for (const request of this.requests) if (request.behind === 1 && !request.held) count++;
+    for (const request of this.requests) {
+      if (request.behind === 1 && request.drawing === 0 && !request.held) count++;
+    }
     return count;
   }
 

@@ -86,6 +86,25 @@ const LAST_LIVE_ROW_SETTING = {
   stepTokens: 3,
 };
 
+// A row is taken from whom a step on its way draws a token for, and the more urgent needs another step for its prompt.
+const TAKEN_ROW = [
+  { wanted: plain(1, 2, 0), arrival: 0, abort: null, hold: null },
+  { wanted: plain(1, 2, 0), arrival: 0, abort: null, hold: null },
+  { wanted: plain(1, 2, 0), arrival: 0, abort: null, hold: null },
+  { wanted: plain(60, 1, 1), arrival: 0, abort: null, hold: null },
+];
+const TAKEN_ROW_SETTING = {
+  ...LAST_LIVE_ROW_SETTING,
+  policy: 'relay' as const,
+  slots: 512,
+  preemptEvery: 0,
+  preemptBy: 'park' as const,
+  overlap: true,
+  rules: { timed: true, lengthAware: false, memoryAware: false },
+  known: true,
+  stepTokens: 13,
+};
+
 /** One tick; calls `sleeping` if it sleeps, which it does only when nobody can run. */
 async function ticked(loop: Loop, sleeping: () => void): Promise<void> {
   let ended = false;
@@ -194,7 +213,7 @@ property('relay leaves no row empty while somebody is ready for it', async () =>
       lives.forEach(({ wanted }, id) => it.loop.add(new Request(id, options(id, wanted))));
       while (!it.loop.idle) await it.loop.tick();
     }),
-    { numRuns: 100 },
+    { numRuns: 100, examples: [[TAKEN_ROW, TAKEN_ROW_SETTING]] },
   );
 });
 
