@@ -13,7 +13,7 @@ import { Request } from '../src/loop/request.ts';
 import { workload } from '../src/loop/workloads.ts';
 import { openModel } from '../src/model/load.ts';
 import { TALES } from '../src/model/tales.ts';
-import { GREEDY, type NativeEngine, type StepPlan, TOP_LOGPROBS } from '../src/native.ts';
+import { emptyResult, GREEDY, type NativeEngine, type StepPlan } from '../src/native.ts';
 import { StopStrings } from '../src/text/stop-strings.ts';
 import { Tokenizer } from '../src/text/tokenizer.ts';
 
@@ -176,12 +176,7 @@ function emptyStep(engine: NativeEngine): Subject {
     ...{ moves: nothing, moveCount: 0, rowMoves: nothing, rowMoveCount: 0, starts: [] },
     ...{ runs: nothing, runCount: 0, tokens: nothing, tokenCount: 0 },
   };
-  const result = {
-    sampled: new Int32Array(4),
-    logprobs: new Float32Array(4),
-    topTokens: new Int32Array(4 * TOP_LOGPROBS),
-    topLogprobs: new Float32Array(4 * TOP_LOGPROBS),
-  };
+  const result = emptyResult(4);
   return { name: 'native: an empty step, there and back', call: () => engine.step(plan, result) };
 }
 

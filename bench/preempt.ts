@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { loadAddon } from '../src/addon.ts';
 import { tiled } from '../src/loop/arena.ts';
 import { openModel } from '../src/model/load.ts';
-import { GREEDY, type NativeEngine, RUN_FIELDS, type StepPlan, type StepResult, TOP_LOGPROBS } from '../src/native.ts';
+import { emptyResult, GREEDY, type NativeEngine, RUN_FIELDS, type StepPlan } from '../src/native.ts';
 import { writeScriptRecord } from '../src/bench/record.ts';
 import { median } from '../src/bench/statistics.ts';
 import { findModel } from '../src/bench/models.ts';
@@ -29,12 +29,7 @@ const ROWS = Number(flags.rows);
 const CHUNK = Number(flags.chunk);
 const POSITION = 128; // tokens before each decoding row
 
-const RESULT: StepResult = {
-  sampled: new Int32Array(64),
-  logprobs: new Float32Array(64),
-  topTokens: new Int32Array(64 * TOP_LOGPROBS),
-  topLogprobs: new Float32Array(64 * TOP_LOGPROBS),
-};
+const RESULT = emptyResult(64);
 
 interface Span {
   readonly offset: number;

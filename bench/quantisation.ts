@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { gunzipSync } from 'node:zlib';
 import { loadAddon } from '../src/addon.ts';
 import { openModel } from '../src/model/load.ts';
-import { GREEDY, RUN_FIELDS, type Sampling, type TensorEntry, TOP_LOGPROBS } from '../src/native.ts';
+import { emptyResult, GREEDY, RUN_FIELDS, type Sampling, type TensorEntry } from '../src/native.ts';
 import { Tokenizer } from '../src/text/tokenizer.ts';
 import { writeScriptRecord } from '../src/bench/record.ts';
 
@@ -65,12 +65,7 @@ async function likelihood(load: { weights: string; files: readonly string[]; ten
     context: TOKENS + 1,
     ...load,
   });
-  const result = {
-    sampled: new Int32Array(ROWS),
-    logprobs: new Float32Array(ROWS),
-    topTokens: new Int32Array(ROWS * TOP_LOGPROBS),
-    topLogprobs: new Float32Array(ROWS * TOP_LOGPROBS),
-  };
+  const result = emptyResult(ROWS);
   const empty = new Int32Array(0);
   const runs = new Int32Array(ROWS * RUN_FIELDS);
   let sum = 0;

@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util';
 import { loadAddon } from '../src/addon.ts';
 import { openModel } from '../src/model/load.ts';
-import { GREEDY, type ModelConfig, type NativeEngine, RUN_FIELDS, TOP_LOGPROBS } from '../src/native.ts';
+import { emptyResult, GREEDY, type ModelConfig, type NativeEngine, RUN_FIELDS } from '../src/native.ts';
 import { writeScriptRecord } from '../src/bench/record.ts';
 import { median } from '../src/bench/statistics.ts';
 import type { ShapeName } from '../src/bench/shapes.ts';
@@ -46,12 +46,7 @@ async function step(engine: NativeEngine, rows: number, position: number, count:
     tokens,
     tokenCount: rows * count,
   };
-  const result = {
-    sampled: new Int32Array(64),
-    logprobs: new Float32Array(64),
-    topTokens: new Int32Array(64 * TOP_LOGPROBS),
-    topLogprobs: new Float32Array(64 * TOP_LOGPROBS),
-  };
+  const result = emptyResult(64);
   const start = performance.now();
   await engine.step(plan, result);
   return performance.now() - start;

@@ -2,15 +2,15 @@
 // forward pass, with a clock between the calls. Random weights in a public shape, on the CPU; every layer has its own,
 // and keys and values of its own behind every row.
 import { parseArgs } from 'node:util';
-import { tableOf } from '../src/bench/bench.ts';
+import { readNames, tableOf } from '../src/bench/bench.ts';
 import { writeScriptRecord } from '../src/bench/record.ts';
 import { SHAPES, type ShapeName } from '../src/bench/shapes.ts';
 import { median } from '../src/bench/statistics.ts';
-import { Device, type Operand, type StepPlan, type StepResult, TOP_LOGPROBS, toBf16, type WeightType } from '../src/kernels.ts';
+import { Device, type Operand, type StepPlan, toBf16, type WeightType } from '../src/kernels.ts';
 import { tiled } from '../src/loop/arena.ts';
 import { generator } from '../src/loop/workloads.ts';
 import { readConfig } from '../src/model/config.ts';
-import { GREEDY } from '../src/native.ts';
+import { emptyResult, GREEDY } from '../src/native.ts';
 
 const { values: flags } = parseArgs({
   options: {
@@ -29,7 +29,8 @@ const ROWS = Number(flags.rows);
 const CONTEXT = Number(flags.context);
 const WARM_UPS = 3;
 
-const config = readConfig({ ...SHAPES[flags.shape as ShapeName], hidden_act: 'silu' });
+const [shape] = readNames('shape', flags.shape, Object.keys(SHAPES) as ShapeName[]);
+const config = readConfig({ ...SHAPES[shape!], hidden_act: 'silu' });
 const { layers, hidden, intermediate, heads, kvHeads, headDim, vocabulary } = config;
 
 type Run = readonly [row: number, offset: number, masked: number, position: number, tokens: number];
@@ -47,12 +48,7 @@ function planOf(runs: readonly Run[]): StepPlan {
   };
 }
 
-const RESULT: StepResult = {
-  sampled: new Int32Array(ROWS),
-  logprobs: new Float32Array(ROWS),
-  topTokens: new Int32Array(ROWS * TOP_LOGPROBS),
-  topLogprobs: new Float32Array(ROWS * TOP_LOGPROBS),
-};
+const RESULT = emptyResult(ROWS);
 
 const uniform = generator(1);
 const POOL = new Float32Array(Math.max(vocabulary * hidden, 2 * intermediate * hidden));

@@ -100,6 +100,16 @@ export interface StepResult {
   readonly topLogprobs: Float32Array; // [rows, 20]
 }
 
+/** Room for what a step of so many rows answers. */
+export function emptyResult(rows: number): StepResult {
+  return {
+    sampled: new Int32Array(rows),
+    logprobs: new Float32Array(rows),
+    topTokens: new Int32Array(rows * TOP_LOGPROBS),
+    topLogprobs: new Float32Array(rows * TOP_LOGPROBS),
+  };
+}
+
 /** What a loaded model is, as far as the loop and the text need to know. */
 export interface NativeModel {
   readonly device: string; // 'cpu', 'cuda:0', …

@@ -18,12 +18,10 @@ export class PrefilledPool {
     return count;
   }
 
-  /** Those of them that need no more than a row: not those for whom a step on its way still draws a token. */
+  /** Those that may run, and need no more than a row. */
   get ready(): number {
     let count = 0;
-    for (const request of this.requests) {
-      if (request.behind === 1 && request.drawing === 0 && !request.held) count++;
-    }
+    for (const request of this.requests) if (mayRun(request) && request.behind === 1) count++;
     return count;
   }
 
@@ -47,8 +45,7 @@ export class PrefilledPool {
   next(tokens: number): Request | undefined {
     let next: Request | undefined;
     for (const request of this.requests) {
-      // Whose row was taken back may still be drawn in it: the next must know that token.
-      if (request.held || request.drawing > 0 || request.behind > tokens) continue;
+      if (!mayRun(request) || request.behind > tokens) continue;
       if (next?.outranks(request)) break;
       if (request.behind === 1) return request;
       next ??= request;
@@ -71,4 +68,9 @@ export class PrefilledPool {
     this.requests.length = kept;
     return gone;
   }
+}
+
+/** Whose row was taken back may still be drawn in it: the next step must know that token. */
+function mayRun({ held, drawing }: Request): boolean {
+  return !held && drawing === 0;
 }

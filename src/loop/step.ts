@@ -1,4 +1,4 @@
-import { type StepResult, TOP_LOGPROBS } from '../native.ts';
+import { emptyResult, type StepResult } from '../native.ts';
 import { Plan, type PlanLimits } from './plan.ts';
 
 /** One step, from its plan to its answers. Memory is made once: steps take turns with it. */
@@ -18,11 +18,6 @@ export class Step {
   constructor(limits: PlanLimits) {
     const { rows } = limits;
     this.plan = new Plan(limits);
-    this.result = {
-      sampled: new Int32Array(rows),
-      logprobs: new Float32Array(rows),
-      topTokens: new Int32Array(rows * TOP_LOGPROBS),
-      topLogprobs: new Float32Array(rows * TOP_LOGPROBS),
-    };
+    this.result = emptyResult(rows);
   }
 }

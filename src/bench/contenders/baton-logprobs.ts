@@ -1,7 +1,7 @@
 // Our log-probabilities along given texts: every text is a row, every step takes its next token, whatever was drawn.
 import { loadAddon } from '../../addon.ts';
 import { openModel } from '../../model/load.ts';
-import { GREEDY, RUN_FIELDS, TOP_LOGPROBS } from '../../native.ts';
+import { emptyResult, GREEDY, RUN_FIELDS, TOP_LOGPROBS } from '../../native.ts';
 import type { OpenContender } from '../contender.ts';
 
 export interface BatonLogprobsSetting {
@@ -32,12 +32,7 @@ export async function open({ model, weights, kv, texts }: BatonLogprobsSetting):
     async play() {
       const tokens = new Int32Array(rows * length * TOP_LOGPROBS);
       const logprobs = new Float32Array(tokens.length);
-      const result = {
-        sampled: new Int32Array(rows),
-        logprobs: new Float32Array(rows),
-        topTokens: new Int32Array(rows * TOP_LOGPROBS),
-        topLogprobs: new Float32Array(rows * TOP_LOGPROBS),
-      };
+      const result = emptyResult(rows);
       for (let position = 0; position < length; position++) {
         const runs = new Int32Array(rows * RUN_FIELDS);
         for (let row = 0; row < rows; row++) runs.set([row, row * span, 0, position, 1], row * RUN_FIELDS);
